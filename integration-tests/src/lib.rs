@@ -1,1 +1,10 @@
-//! Skeleton.
+//! One scenario, three worlds: the simulator, the bundled broker over TCP, and Apache Kafka.
+//!
+//! A scenario is an `async fn` that drives the public API and judges what it saw by the checks in [`checks`]. Where it
+//! runs is a [`backend::Backend`]; what may go wrong there is the backend's business. Invariant: no scenario knows which
+//! world it is in, it only asks what the world can do.
+
+pub mod failure;
+pub mod kafka;
+
+pub use failure::Failure;

@@ -1,0 +1,139 @@
+//! Starts Apache Kafka nodes, runs the scenarios or any other command on them, and ends the nodes.
+//!
+//! Owns the command line only: the cluster is `kafka`, the scenarios are `scenarios`.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a command line tool speaks on both
+
+use ottla_integration_tests::kafka::{KafkaCluster, Settings};
+use ottla_integration_tests::{Failure, ensure, fail};
+use std::process::{Child, Command, ExitCode};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+const HELP: &str = "\
+on-kafka [--version 4.4.0] [--nodes 1] [--set KEY=VALUE]... and one of
+    [--only FILTER]             run the scenarios (whose name holds FILTER) and end with 'N passed, M failed'
+    [--chaos N] -- COMMAND ...  run COMMAND, {brokers} replaced; kill and restart a node N times meanwhile
+    --keep                      print the bootstrap servers and keep the nodes until Ctrl-C
+Fetches the jars by Maven, once a version; installs a JDK and Maven by apt if they are missing.";
+
+struct Options {
+    settings: Settings,
+    only: String,
+    chaos: u32,
+    keep: bool,
+    command: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let done = options().and_then(|options| {
+        let Some(options) = options else {
+            println!("{HELP}");
+            return Ok(ExitCode::SUCCESS);
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(run(options))
+    });
+    done.unwrap_or_else(|failure| {
+        eprintln!("on-kafka: {failure}");
+        ExitCode::FAILURE
+    })
+}
+
+fn options() -> Result<Option<Options>, Failure> {
+    let settings = Settings { version: "4.4.0".into(), nodes: 1, extra: Vec::new() };
+    let mut options = Options { settings, only: String::new(), chaos: 0, keep: false, command: Vec::new() };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        if word == "--" {
+            options.command = words.by_ref().collect();
+            ensure!(!options.command.is_empty(), "-- must be followed by a command");
+            continue;
+        }
+        if word == "--help" {
+            return Ok(None);
+        }
+        if word == "--keep" {
+            options.keep = true;
+            continue;
+        }
+        let Some(value) = words.next() else { fail!("{word} needs a value; see --help") };
+        match word.as_str() {
+            "--version" => options.settings.version = value,
+            "--nodes" => options.settings.nodes = value.parse()?,
+            "--only" => options.only = value,
+            "--chaos" => options.chaos = value.parse()?,
+            "--set" => match value.split_once('=') {
+                Some((key, value)) => options.settings.extra.push((key.into(), value.into())),
+                None => fail!("--set {value}: KEY=VALUE is expected"),
+            },
+            _ => fail!("{word} is unknown; see --help"),
+        }
+    }
+    ensure!(options.chaos == 0 || !options.command.is_empty(), "--chaos needs a command after --");
+    Ok(Some(options))
+}
+
+async fn run(options: Options) -> Result<ExitCode, Failure> {
+    let started = Instant::now();
+    let cluster = KafkaCluster::start(&options.settings).await?;
+    let Settings { version, nodes, .. } = &options.settings;
+    println!(
+        "Apache Kafka {version}, {nodes} nodes up in {:.1} s: {}",
+        started.elapsed().as_secs_f64(),
+        cluster.bootstrap()
+    );
+    if options.keep {
+        // Ctrl-C ends this process, and that ends the nodes.
+        std::future::pending::<()>().await;
+    }
+    if options.command.is_empty() {
+        fail!("no scenarios yet: {}", options.only);
+    }
+    run_command(&cluster, &options).await
+}
+
+/// Runs the command to its end, beside the chaos that was asked for.
+async fn run_command(cluster: &KafkaCluster, options: &Options) -> Result<ExitCode, Failure> {
+    let words: Vec<_> =
+        options.command.iter().map(|word| word.replace("{brokers}", &cluster.bootstrap())).collect();
+    let spawned = Command::new(&words[0]).args(&words[1..]).spawn();
+    let mut command = spawned.map_err(|error| Failure::from(error).while_doing(&words[0]))?;
+    let result = match restart_nodes(cluster, &mut command, options.chaos).await {
+        Ok(()) => wait(&mut command, None).await,
+        failed => failed.map(|()| None),
+    };
+    if result.is_err() {
+        command.kill()?;
+    }
+    Ok(result?.unwrap_or(ExitCode::FAILURE))
+}
+
+/// Kills and restarts a node `times` times; the command must outlive each kill, or nothing was shown.
+async fn restart_nodes(cluster: &KafkaCluster, command: &mut Child, times: u32) -> Result<(), Failure> {
+    let node = cluster.nodes();
+    for done in 0..times {
+        let ended = wait(command, Some(Duration::from_secs(2))).await?;
+        ensure!(ended.is_none(), "the command ended after {done} of {times} restarts: give it more to do");
+        println!("on-kafka: kill -9 node {node}");
+        cluster.kill(node)?;
+        sleep(Duration::from_millis(500)).await;
+        cluster.restart(node).await?;
+        println!("on-kafka: node {node} is back");
+    }
+    Ok(())
+}
+
+/// The command's exit code, or nothing if it still runs after `limit`.
+async fn wait(command: &mut Child, limit: Option<Duration>) -> Result<Option<ExitCode>, Failure> {
+    let end = limit.map(|limit| Instant::now() + limit);
+    loop {
+        if let Some(status) = command.try_wait()? {
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            return Ok(Some(code.map_or(ExitCode::FAILURE, ExitCode::from)));
+        }
+        if end.is_some_and(|end| Instant::now() >= end) {
+            return Ok(None);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
