@@ -66,7 +66,7 @@ impl Decompressor {
     /// Any number of members, one after the other.
     fn gzip(&mut self, mut input: &[u8], room: &mut Room<'_>) -> Result<(), CompressionError> {
         let context = self.gzip.get_or_insert_with(|| Decompress::new_gzip(GZIP_WINDOW_BITS));
-        context.reset(false);
+        context.reset(true);
         loop {
             room.grow(input.len())?;
             let (taken, given) = (context.total_in(), room.output.len());
@@ -78,7 +78,7 @@ impl Decompressor {
             input = input.get(taken..).unwrap_or_default();
             match status {
                 Status::StreamEnd if input.is_empty() => return room.check(),
-                Status::StreamEnd => context.reset(false),
+                Status::StreamEnd => context.reset(true),
                 _ if taken == 0 && room.output.len() == given => return Err(room.corrupt(&"it ends early")),
                 _ => {}
             }
