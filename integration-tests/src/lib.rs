@@ -4,7 +4,15 @@
 //! runs is a [`backend::Backend`]; what may go wrong there is the backend's business. Invariant: no scenario knows which
 //! world it is in, it only asks what the world can do.
 
+pub mod checks;
 pub mod failure;
+pub mod judge;
 pub mod kafka;
+pub mod network;
+pub mod random;
+pub mod record;
+pub mod tasks;
+pub mod trace;
+pub mod world;
 
 pub use failure::Failure;

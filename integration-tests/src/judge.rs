@@ -1,0 +1,314 @@
+//! An independent look at a cluster: plain requests, one at a time, that share nothing with the client but the tables.
+//!
+//! It creates topics, reads a log from its start to its high watermark and asks for committed offsets, so that what a
+//! client claims is judged by somebody else. It retries everything until a limit, for it only asks and must not fail
+//! because of the chaos around it. Invariant: it never guesses; an error that lasts is a failure.
+
+use crate::{Failure, ensure, fail};
+use bytes::{Bytes, BytesMut};
+use ottla_protocol::api::{Request, Versions, negotiate};
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::frame::{Frame, decode, decode_response_header, encode_request, next_frame};
+use ottla_protocol::messages::{
+    ApiVersionsRequest, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, FetchPartition,
+    FetchRequest, FetchTopic, FindCoordinatorRequest, MetadataRequest, MetadataResponse, MetadataTopic,
+    OffsetFetchRequest, OffsetFetchTopic,
+};
+use ottla_protocol::records::{DECOMPRESSED_BYTES_MAX, Decompressor, batches};
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep, timeout};
+
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+const RETRY_LIMIT: Duration = Duration::from_secs(60);
+const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A connected byte stream.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// A connection on its way.
+pub type Opening = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+
+/// How to open a connection to a host and port.
+pub type Dial = Arc<dyn Fn(&str, u16) -> Opening + Send + Sync>;
+
+/// A record as it stands in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundRecord {
+    /// Its place in the partition.
+    pub offset: i64,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp: i64,
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value.
+    pub value: Option<Bytes>,
+    /// Its headers, in their order.
+    pub headers: Vec<(String, Option<Bytes>)>,
+}
+
+/// Asks a cluster.
+#[derive(Clone)]
+pub struct Judge {
+    dial: Dial,
+    bootstrap: Vec<(String, u16)>,
+}
+
+impl Judge {
+    /// A judge that finds the cluster at `bootstrap`: `host:port`, separated by commas.
+    pub fn new(dial: Dial, bootstrap: &str) -> Result<Self, Failure> {
+        let addresses = bootstrap.split(',').map(|address| {
+            let Some((host, port)) = address.rsplit_once(':') else { fail!("{address:?} is not host:port") };
+            Ok((host.to_string(), port.parse()?))
+        });
+        Ok(Judge { dial, bootstrap: addresses.collect::<Result<_, Failure>>()? })
+    }
+
+    /// Creates a topic with the cluster's default replication and waits until every partition has a leader.
+    pub async fn create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Result<(), Failure> {
+        retrying(format_args!("create topic {name}"), async || {
+            let metadata = self.metadata(None).await?;
+            let mut controller = self.node(&metadata, metadata.controller_id).await?;
+            let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
+                name: (*name).into(),
+                value: Some((*value).into()),
+            });
+            let topic = CreatableTopic {
+                name: name.into(),
+                num_partitions: partitions,
+                replication_factor: -1,
+                configs: configs.collect(),
+                ..Default::default()
+            };
+            let request =
+                CreateTopicsRequest { topics: vec![topic], timeout_ms: 10_000, ..Default::default() };
+            let answer = controller.ask(&request, i16::MAX).await?;
+            for topic in answer.topics {
+                let there = topic.error_code == ErrorCode::TOPIC_ALREADY_EXISTS;
+                ensure!(
+                    there || topic.error_code.is_ok(),
+                    "{:?} {:?}",
+                    topic.error_code,
+                    topic.error_message
+                );
+            }
+            Ok(())
+        })
+        .await?;
+        retrying(format_args!("wait for the leaders of {name}"), async || {
+            let leaders = self.leaders(&self.metadata(Some(name)).await?, name)?;
+            ensure!(i32::try_from(leaders.len()) == Ok(partitions), "{} of {partitions} led", leaders.len());
+            Ok(())
+        })
+        .await
+    }
+
+    /// How many nodes the cluster says it has.
+    pub async fn nodes(&self) -> Result<usize, Failure> {
+        retrying("describe the cluster", async || Ok(self.metadata(None).await?.brokers.len())).await
+    }
+
+    /// The leader of each partition.
+    pub async fn leaders_of(&self, topic: &str) -> Result<BTreeMap<i32, i32>, Failure> {
+        let what = format_args!("find the leaders of {topic}");
+        retrying(what, async || self.leaders(&self.metadata(Some(topic)).await?, topic)).await
+    }
+
+    /// Every record of every partition, from the start to the high watermark.
+    pub async fn read(&self, topic: &str) -> Result<BTreeMap<i32, Vec<FoundRecord>>, Failure> {
+        retrying(format_args!("read {topic}"), async || {
+            let metadata = self.metadata(Some(topic)).await?;
+            let mut log = BTreeMap::new();
+            for (partition, leader) in self.leaders(&metadata, topic)? {
+                let mut leader = self.node(&metadata, leader).await?;
+                log.insert(partition, leader.read(topic, partition).await?);
+            }
+            Ok(log)
+        })
+        .await
+    }
+
+    /// The offsets that a group has committed; partitions without a commit are left out.
+    pub async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>, Failure> {
+        retrying(format_args!("ask for the offsets of {group}"), async || {
+            let metadata = self.metadata(Some(topic)).await?;
+            let partition_indexes = self.leaders(&metadata, topic)?.into_keys().collect();
+            let mut any = self.any().await?;
+            let find = FindCoordinatorRequest { key: group.into(), key_type: 0, ..Default::default() };
+            let coordinator = any.ask(&find, 3).await?;
+            ensure!(coordinator.error_code.is_ok(), "{:?}", coordinator.error_code);
+            let mut coordinator = self.node(&metadata, coordinator.node_id).await?;
+            let topics =
+                vec![OffsetFetchTopic { name: topic.into(), partition_indexes, ..Default::default() }];
+            let request =
+                OffsetFetchRequest { group_id: group.into(), topics: Some(topics), ..Default::default() };
+            let answer = coordinator.ask(&request, 7).await?;
+            ensure!(answer.error_code.is_ok(), "{:?}", answer.error_code);
+            let mut committed = BTreeMap::new();
+            for partition in answer.topics.into_iter().flat_map(|topic| topic.partitions) {
+                ensure!(partition.error_code.is_ok(), "{:?}", partition.error_code);
+                if partition.committed_offset >= 0 {
+                    committed.insert(partition.partition_index, partition.committed_offset);
+                }
+            }
+            Ok(committed)
+        })
+        .await
+    }
+
+    async fn metadata(&self, topic: Option<&str>) -> Result<MetadataResponse, Failure> {
+        let topics = topic.map(|name| MetadataTopic { name: Some(name.into()), ..Default::default() });
+        let topics = Some(topics.into_iter().collect());
+        let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..Default::default() };
+        // Version 4 is the first that can forbid automatic creation.
+        self.any().await?.ask(&request, 9).await
+    }
+
+    fn leaders(&self, metadata: &MetadataResponse, topic: &str) -> Result<BTreeMap<i32, i32>, Failure> {
+        let Some(topic) = metadata.topics.iter().find(|found| found.name.as_deref() == Some(topic)) else {
+            fail!("{topic} is not in the metadata");
+        };
+        ensure!(topic.error_code.is_ok(), "{:?}", topic.error_code);
+        let mut leaders = BTreeMap::new();
+        for partition in &topic.partitions {
+            ensure!(partition.error_code.is_ok(), "{:?}", partition.error_code);
+            leaders.insert(partition.partition_index, partition.leader_id);
+        }
+        Ok(leaders)
+    }
+
+    async fn any(&self) -> Result<Peer, Failure> {
+        let mut last = Failure::new("no address");
+        for (host, port) in &self.bootstrap {
+            match Peer::open(&self.dial, host, *port).await {
+                Ok(peer) => return Ok(peer),
+                Err(failure) => last = failure,
+            }
+        }
+        Err(last)
+    }
+
+    async fn node(&self, metadata: &MetadataResponse, id: i32) -> Result<Peer, Failure> {
+        let Some(node) = metadata.brokers.iter().find(|broker| broker.node_id == id) else {
+            fail!("node {id} is not in the metadata");
+        };
+        Peer::open(&self.dial, &node.host, u16::try_from(node.port)?).await
+    }
+}
+
+/// One connection, one request at a time.
+struct Peer {
+    stream: Box<dyn Stream>,
+    inbox: BytesMut,
+    versions: Versions,
+    asked: i32,
+}
+
+impl Peer {
+    async fn open(dial: &Dial, host: &str, port: u16) -> Result<Self, Failure> {
+        let stream = timeout(ANSWER_LIMIT, dial(host, port)).await??;
+        let mut peer = Peer { stream, inbox: BytesMut::new(), versions: Versions::default(), asked: 0 };
+        let answer = peer.exchange(&ApiVersionsRequest::default(), 0).await?;
+        ensure!(answer.error_code.is_ok(), "{:?}", answer.error_code);
+        peer.versions = Versions::from(&answer);
+        Ok(peer)
+    }
+
+    /// Asks in the highest version up to `newest` that both sides have.
+    async fn ask<R: Request>(&mut self, request: &R, newest: i16) -> Result<R::Response, Failure> {
+        let ours = *R::VERSIONS.start()..=newest.min(*R::VERSIONS.end());
+        let version = negotiate(R::KEY, ours, self.versions.get(R::KEY))?;
+        self.exchange(request, version).await
+    }
+
+    async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, Failure> {
+        timeout(ANSWER_LIMIT, async {
+            self.asked += 1;
+            let mut frame = Frame::default();
+            encode_request(request, version, self.asked, Some("judge"), &mut frame)?;
+            self.stream.write_all(&frame.to_bytes()).await?;
+            let flexible = version >= R::FLEXIBLE;
+            loop {
+                if let Some(mut body) = next_frame(&mut self.inbox, FRAME_BYTES_MAX)? {
+                    let answered = decode_response_header(&mut body, R::KEY, flexible)?;
+                    ensure!(answered == self.asked, "{answered} is answered, {} was asked", self.asked);
+                    return Ok(decode(body, version, flexible)?);
+                }
+                ensure!(self.stream.read_buf(&mut self.inbox).await? > 0, "the connection ended");
+            }
+        })
+        .await?
+    }
+
+    async fn read(&mut self, topic: &str, partition: i32) -> Result<Vec<FoundRecord>, Failure> {
+        let (mut records, mut decompressor) = (Vec::new(), Decompressor::new());
+        let mut next = 0;
+        loop {
+            let partitions = vec![FetchPartition {
+                partition,
+                fetch_offset: next,
+                partition_max_bytes: 16 * 1024 * 1024,
+                ..Default::default()
+            }];
+            let topics = vec![FetchTopic { topic: topic.into(), partitions, ..Default::default() }];
+            let request = FetchRequest { max_wait_ms: 100, min_bytes: 0, topics, ..Default::default() };
+            let answer = self.ask(&request, 12).await?; // version 13 names topics by their ids
+            ensure!(answer.error_code.is_ok(), "{:?}", answer.error_code);
+            let Some(fetched) = answer.responses.into_iter().flat_map(|topic| topic.partitions).next() else {
+                fail!("{topic} {partition} is not in the answer");
+            };
+            ensure!(fetched.error_code.is_ok(), "{:?}", fetched.error_code);
+            for batch in batches(&fetched.records.0.unwrap_or_default()) {
+                let batch = batch?;
+                batch.check_checksum()?;
+                let header = *batch.header();
+                let mut open = batch.open(&mut decompressor, DECOMPRESSED_BYTES_MAX)?;
+                while let Some(record) = open.next()? {
+                    if record.offset >= next && !header.control {
+                        records.push(FoundRecord {
+                            offset: record.offset,
+                            timestamp: record.timestamp,
+                            key: record.key.map(Bytes::copy_from_slice),
+                            value: record.value.map(Bytes::copy_from_slice),
+                            headers: record
+                                .headers
+                                .map(|header| {
+                                    (header.key.to_string(), header.value.map(Bytes::copy_from_slice))
+                                })
+                                .collect(),
+                        });
+                    }
+                }
+                next = header.last_offset() + 1;
+            }
+            if next >= fetched.high_watermark {
+                return Ok(records);
+            }
+        }
+    }
+}
+
+/// Tries until it succeeds or the limit is over; then the last failure is told.
+async fn retrying<T>(
+    what: impl std::fmt::Display,
+    mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let end = Instant::now() + RETRY_LIMIT;
+    loop {
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(failure) if Instant::now() >= end => return Err(failure.while_doing(what)),
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}

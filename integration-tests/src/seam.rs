@@ -1,0 +1,30 @@
+//! The simulation as the outside of a client and of a broker: their `World` traits, and nothing else.
+//!
+//! Neither crate knows the other's trait; this is the one place that knows both.
+
+use crate::world::Simulation;
+use std::io;
+use std::task::{Context, Poll};
+
+impl ottla::world::World for Simulation {
+    fn connect(&self, host: &str, port: u16) -> ottla::world::Work<io::Result<Box<dyn ottla::world::Stream>>> {
+        let opening = self.network.connect(host, port);
+        Box::pin(async move { Ok(Box::new(opening.await?) as Box<dyn ottla::world::Stream>) })
+    }
+
+    fn random(&self) -> u64 {
+        self.draw()
+    }
+
+    fn wall_ms(&self) -> i64 {
+        Simulation::wall_ms(self)
+    }
+
+    fn spawn(&self, name: &'static str, task: ottla::world::Work<()>) {
+        self.tasks.spawn(name, task);
+    }
+
+    fn poll_pause(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.tasks.poll_pause(cx)
+    }
+}
