@@ -1,5 +1,5 @@
-//! librdkafka's default hash of a key, also behind confluent-kafka for Python, Go, .NET and JavaScript and behind
-//! ruby-kafka: the CRC-32 of zlib and Ethernet, taken as unsigned.
+//! librdkafka's default hash of a key, and so that of confluent-kafka for Python, Go and .NET; also ruby-kafka's: the
+//! CRC-32 of zlib and Ethernet, taken as unsigned.
 
 /// The checksum's polynomial, lowest bit first.
 const POLYNOMIAL: u32 = 0xedb8_8320;
