@@ -21,6 +21,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -36,6 +37,18 @@ pub type Opening = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Se
 
 /// How to open a connection to a host and port.
 pub type Dial = Arc<dyn Fn(&str, u16) -> Opening + Send + Sync>;
+
+/// Opens TCP connections.
+pub fn tcp() -> Dial {
+    Arc::new(|host, port| {
+        let address = (host.to_string(), port);
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    })
+}
 
 /// A record as it stands in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,9 +126,14 @@ impl Judge {
         .await
     }
 
-    /// How many nodes the cluster says it has.
-    pub async fn nodes(&self) -> Result<usize, Failure> {
-        retrying("describe the cluster", async || Ok(self.metadata(None).await?.brokers.len())).await
+    /// Waits until so many nodes are members of the cluster.
+    pub async fn wait_for_nodes(&self, nodes: usize) -> Result<(), Failure> {
+        retrying("wait for the nodes", async || {
+            let found = self.metadata(None).await?.brokers.len();
+            ensure!(found == nodes, "{found} of {nodes} are there");
+            Ok(())
+        })
+        .await
     }
 
     /// The leader of each partition.

@@ -4,6 +4,7 @@
 //! nothing of what runs on the cluster. Invariant: whatever ends this process, even SIGKILL, ends the nodes and removes
 //! their data, because one watchdog waits for the end of a pipe that only this process holds open.
 
+use crate::judge::{self, Judge};
 use crate::{Failure, ensure, fail};
 use std::fs::{self, File};
 use std::io;
@@ -43,7 +44,7 @@ pub struct KafkaCluster {
 }
 
 impl KafkaCluster {
-    /// Formats and starts the nodes and waits until each accepts connections.
+    /// Formats and starts the nodes and waits until each is a member of the cluster.
     pub async fn start(settings: &Settings) -> Result<Self, Failure> {
         ensure!((1..=9).contains(&settings.nodes), "--nodes must be from 1 to 9");
         let classpath = format!("{}/*", jars(&settings.version)?.display());
@@ -66,6 +67,8 @@ impl KafkaCluster {
         for node in 1..=settings.nodes {
             cluster.wait_open(node).await?;
         }
+        let judge = Judge::new(judge::tcp(), &cluster.bootstrap())?;
+        judge.wait_for_nodes(count).await?;
         Ok(cluster)
     }
 
