@@ -203,9 +203,8 @@ impl ErrorKind {
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID => ErrorKind::UnknownTopic,
             ErrorCode::INVALID_TOPIC_EXCEPTION => ErrorKind::InvalidArgument,
             ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => ErrorKind::RecordTooLarge,
-            ErrorCode::PRODUCER_FENCED
-            | ErrorCode::INVALID_PRODUCER_EPOCH
-            | ErrorCode::FENCED_INSTANCE_ID => ErrorKind::Fenced,
+            // INVALID_PRODUCER_EPOCH is not here: what it means depends on the request and the transaction version.
+            ErrorCode::PRODUCER_FENCED | ErrorCode::FENCED_INSTANCE_ID => ErrorKind::Fenced,
             ErrorCode::ILLEGAL_GENERATION
             | ErrorCode::UNKNOWN_MEMBER_ID
             | ErrorCode::REBALANCE_IN_PROGRESS
