@@ -282,3 +282,69 @@ impl fmt::Display for Outcome {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broker(code: ErrorCode) -> Error {
+        Error::from_code(code, "topic orders, partition 3")
+    }
+
+    #[test]
+    fn an_error_is_one_word_wide() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+        assert_eq!(size_of::<Result<(), Error>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn errors_cross_threads() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<Error>();
+    }
+
+    #[test]
+    fn an_error_of_a_broker_names_its_subject_and_its_code() {
+        let error = broker(ErrorCode::MESSAGE_TOO_LARGE);
+        assert_eq!(error.kind(), ErrorKind::RecordTooLarge);
+        assert_eq!(error.code(), Some(ErrorCode::MESSAGE_TOO_LARGE));
+        assert_eq!(error.outcome(), None);
+        let text = error.to_string();
+        assert!(text.starts_with("topic orders, partition 3: "), "{text}");
+        assert!(text.ends_with("(MESSAGE_TOO_LARGE)"), "{text}");
+    }
+
+    #[test]
+    fn what_a_code_says_decides_whether_to_try_again() {
+        assert!(broker(ErrorCode::REQUEST_TIMED_OUT).is_retriable());
+        assert!(!broker(ErrorCode::TOPIC_AUTHORIZATION_FAILED).is_retriable());
+        assert!(Error::new(ErrorKind::Connect, "connection lost").is_retriable());
+        assert!(!Error::new(ErrorKind::Format, "not a number").is_retriable());
+    }
+
+    #[test]
+    fn a_fenced_handle_is_of_no_more_use() {
+        let error = broker(ErrorCode::PRODUCER_FENCED);
+        assert_eq!(error.kind(), ErrorKind::Fenced);
+        assert!(error.is_fatal() && !error.is_retriable());
+    }
+
+    #[test]
+    fn a_rejected_record_is_never_retriable_and_its_neighbours_are() {
+        let timeout = Error::new(ErrorKind::Timeout, "late");
+        assert!(timeout.clone().with_outcome(Outcome::PossiblyWritten).is_retriable());
+        assert!(!timeout.with_outcome(Outcome::Rejected).is_retriable());
+        let neighbour =
+            Error::new(ErrorKind::BatchRefused, "record 3 was refused").with_outcome(Outcome::NotWritten);
+        assert!(neighbour.is_retriable());
+    }
+
+    #[test]
+    fn changing_a_clone_leaves_the_original_alone() {
+        let error = Error::new(ErrorKind::Timeout, "no answer").with_source(std::fmt::Error);
+        let other = error.clone().with_context("topic orders").with_outcome(Outcome::NotWritten);
+        assert_eq!((error.to_string().as_str(), error.outcome()), ("no answer", None));
+        assert_eq!(other.to_string(), "topic orders: no answer");
+        assert!(other.source().is_some_and(|source| source.is::<std::fmt::Error>()));
+    }
+}

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ottla_protocol::wire::Str;
 
+use super::LENGTH_MAX;
 use super::problem::{ConfigError, Findings, Warning};
 use super::{ConsumerConfig, ProducerConfig};
 
@@ -159,7 +160,7 @@ impl ClientConfig {
             self.receive_buffer_bytes.unwrap_or(1),
             1..=i32::MAX.unsigned_abs(),
         );
-        found.within("receive.message.max.bytes", self.frame_bytes_max, 1_000..=0x7fff_ffff);
+        found.within("receive.message.max.bytes", self.frame_bytes_max, 1_000..=LENGTH_MAX);
         for (key, ceiling_key, base, ceiling, least) in [
             ("retry.backoff.ms", "retry.backoff.max.ms", &mut self.retry_backoff, self.retry_backoff_max, 0),
             (

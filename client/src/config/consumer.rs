@@ -5,6 +5,7 @@ use std::time::Duration;
 use ottla_protocol::wire::Str;
 
 use super::ClientConfig;
+use super::LENGTH_MAX;
 use super::problem::{ConfigError, Findings, Warning};
 use crate::Client;
 
@@ -205,7 +206,7 @@ settings! {
         /// The most bytes of one partition in an answer (`max.partition.fetch.bytes`). Default 1,048,576, from 0.
         max_partition_fetch_bytes: i32 = 1_048_576;
         /// Bytes that this consumer holds: fetched ahead, decompressed, and of records that the application still
-        /// holds (librdkafka's `queued.max.messages.kbytes`). Default 64 MiB, from 1.
+        /// holds (`fetch.buffer.bytes`, librdkafka's `queued.max.messages.kbytes`). Default 64 MiB, from 1.
         fetch_buffer_bytes: usize = 64 * 1024 * 1024;
         /// The most bytes that one batch may have after decompression. Default 64 MiB, from 1.
         batch_bytes_max: usize = 64 * 1024 * 1024;
@@ -279,7 +280,7 @@ impl ConsumerConfig {
     pub(crate) fn check(&mut self, client: &ClientConfig) -> Result<Vec<Warning>, ConfigError> {
         let mut found = Findings::default();
         found.millis("max.poll.interval.ms", self.max_poll_interval, 1);
-        found.within("max.poll.records", self.max_poll_records, 1..=0x7fff_ffff);
+        found.within("max.poll.records", self.max_poll_records, 1..=LENGTH_MAX);
         self.check_fetch(client, &mut found);
         self.check_group(&mut found);
         self.check_commit(&mut found);
@@ -292,8 +293,8 @@ impl ConsumerConfig {
         found.within("fetch.max.bytes", self.fetch_max_bytes, 0..=i32::MAX);
         found.within("max.partition.fetch.bytes", self.max_partition_fetch_bytes, 0..=i32::MAX);
         found.millis("fetch.max.wait.ms", self.fetch_max_wait, 0);
-        found.within("queued.max.messages.kbytes", self.fetch_buffer_bytes, 1..=usize::MAX);
-        found.within("batch_bytes_max", self.batch_bytes_max, 1..=0x7fff_ffff);
+        found.within("fetch.buffer.bytes", self.fetch_buffer_bytes, 1..=usize::MAX);
+        found.within("batch_bytes_max", self.batch_bytes_max, 1..=LENGTH_MAX);
         let fetched = usize::try_from(self.fetch_max_bytes).unwrap_or(0).saturating_add(FRAME_SLACK_BYTES);
         if fetched > client.frame_bytes_max {
             found.contradiction(

@@ -53,6 +53,8 @@ mod nearest;
 mod problem;
 mod producer;
 mod properties;
+#[cfg(test)]
+mod tests;
 
 pub use client::ClientBuilder;
 pub(crate) use client::ClientConfig;
@@ -61,6 +63,9 @@ pub(crate) use consumer::{ConsumerConfig, Source};
 pub use problem::{ConfigError, Warning};
 pub use producer::{Acks, ProducerBuilder};
 pub(crate) use producer::{PartitionerChoice, ProducerConfig};
+
+/// The largest length that a field of a request can carry.
+const LENGTH_MAX: usize = 0x7fff_ffff;
 
 /// A duration as the milliseconds of a request field. Checked configurations never reach the upper end.
 pub(crate) fn wire_millis(duration: Duration) -> i32 {

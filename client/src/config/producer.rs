@@ -8,6 +8,7 @@ use ottla_partitioners::{Partitioner, Scheme};
 use ottla_protocol::records::{Codec, Compression, CompressionError};
 
 use super::ClientConfig;
+use super::LENGTH_MAX;
 use super::problem::{ConfigError, Findings, Warning};
 use crate::Client;
 
@@ -176,9 +177,9 @@ impl ProducerConfig {
         found.within("retries", self.retries, 0..=i32::MAX.unsigned_abs());
         found.within("max.in.flight.requests.per.connection", self.max_in_flight, 1..=1_000_000);
         found.millis("linger.ms", self.linger, 0);
-        found.within("batch.size", self.batch_size, 0..=0x7fff_ffff);
+        found.within("batch.size", self.batch_size, 0..=LENGTH_MAX);
         found.millis("max.block.ms", self.max_block, 0);
-        found.within("max.request.size", self.max_request_size, 1..=0x7fff_ffff);
+        found.within("max.request.size", self.max_request_size, 1..=LENGTH_MAX);
         found.millis("delivery.timeout.ms", self.delivery_timeout, 0);
         found.millis("metadata.max.idle.ms", self.metadata_max_idle, 5_000);
         if self.buffer_memory < self.batch_size.max(1) {
