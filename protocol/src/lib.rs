@@ -31,9 +31,13 @@
 //! ```
 
 pub mod api;
+#[cfg(test)]
+mod differential;
 pub mod error_code;
 pub mod frame;
 pub mod messages;
+#[cfg(test)]
+mod random;
+pub mod records;
 mod table;
 pub mod wire;
-pub mod records;

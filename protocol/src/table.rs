@@ -81,6 +81,17 @@ macro_rules! message {
             }
         }
 
+        #[cfg(test)]
+        impl $crate::random::Random for $name {
+            #[allow(unused_comparisons, unused_variables)]
+            fn random(source: &mut $crate::random::Source) -> Self {
+                let version = source.version;
+                Self { $( $field: $crate::table::column!(
+                    random source version $ty [$($default)?] $($($column)*)?
+                ), )* }
+            }
+        }
+
         $( impl $crate::api::Request for $name {
             const KEY: $crate::api::ApiKey = $crate::api::ApiKey($key);
             const NAME: &'static str = $crate::table::without_request(stringify!($name));
@@ -99,9 +110,9 @@ macro_rules! column {
     (default) => { Default::default() };
     (default $default:expr) => { $default };
 
-    (doc [] []) => { "" };
+    (doc [] []) => { "\n\nIn every version." };
     (doc [$($column:tt)+] []) => { concat!("\n\nVersions: `", stringify!($($column)+), "`.") };
-    (doc [] [$default:expr]) => { concat!("\n\nDefault: `", stringify!($default), "`.") };
+    (doc [] [$default:expr]) => { concat!("\n\nIn every version. Default: `", stringify!($default), "`.") };
     (doc [$($column:tt)+] [$default:expr]) => {
         concat!("\n\nVersions: `", stringify!($($column)+), "`. Default: `", stringify!($default), "`.")
     };
@@ -113,7 +124,7 @@ macro_rules! column {
     (body $v:ident null $null:literal ..) => { true };
     (body $v:ident $low:literal ..) => { $low <= $v };
     (body $v:ident ..= $high:literal) => { $v <= $high };
-    (body $v:ident $low:literal ..= $high:literal) => { $low <= $v && $v <= $high };
+    (body $v:ident $low:literal ..= $high:literal) => { ($low..=$high).contains(&$v) };
 
     (encode $this:ident $out:ident $v:ident $name:ident $field:ident tag $($rest:tt)*) => {};
     (encode $this:ident $out:ident $v:ident $name:ident $field:ident null $null:literal .. $(, $($range:tt)*)?) => {
@@ -148,6 +159,28 @@ macro_rules! column {
         }
     };
     (decode_tag $($untagged:tt)*) => {};
+
+    // A value for a test: what the version does not carry keeps its default, or it would not survive the wire.
+    (random $source:ident $v:ident $ty:ty [$($default:expr)?] null $null:literal .. $(, $($range:tt)*)?) => {
+        match $crate::table::column!(random $source $v $ty [$($default)?] $($($range)*)?) {
+            None if $v < $null && $crate::table::column!(body $v $($($range)*)?) => Some(Default::default()),
+            value => value,
+        }
+    };
+    (random $source:ident $v:ident $ty:ty [$($default:expr)?] tag $tag:literal $(, $($range:tt)*)?) => {
+        if $crate::table::column!(body $v $($($range)*)?) && $source.flexible && $source.one_in(2) {
+            <$ty as $crate::random::Random>::random($source)
+        } else {
+            $crate::table::column!(default $($default)?)
+        }
+    };
+    (random $source:ident $v:ident $ty:ty [$($default:expr)?] $($range:tt)*) => {
+        if $crate::table::column!(body $v $($range)*) {
+            <$ty as $crate::random::Random>::random($source)
+        } else {
+            $crate::table::column!(default $($default)?)
+        }
+    };
 }
 
 pub(crate) use {column, message};

@@ -55,6 +55,14 @@ pub enum DecodeError {
         /// Where the null marker is.
         at: usize,
     },
+    /// What is led by its version names one that cannot be.
+    #[error("version {version} at byte {at} cannot be")]
+    Version {
+        /// Where the version is.
+        at: usize,
+        /// What it says.
+        version: i16,
+    },
 }
 
 /// Why a message could not be written. The caller is at fault: the message holds what the wire cannot carry.
@@ -231,6 +239,11 @@ impl Decoder {
     /// Whether this version has compact lengths and tagged fields.
     pub fn is_flexible(&self) -> bool {
         self.flexible
+    }
+
+    /// Goes on in another version, for what is led by its version.
+    pub(crate) fn at_version(self, version: i16) -> Self {
+        Self { version, ..self }
     }
 
     /// How many bytes were read so far.

@@ -1,10 +1,10 @@
 //! Classic groups: the requests, and what members tell each other inside them.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::error_code::ErrorCode;
 use crate::table::message;
-use crate::wire::Str;
+use crate::wire::{DecodeError, Decoder, EncodeError, Encoder, Str, Wire};
 
 message! {
     /// Joins a classic group, or joins it again. The answer comes when the whole group has joined.
@@ -206,5 +206,72 @@ message! {
     ConsumerProtocolAssignment {
         assigned_partitions: Vec<ConsumerProtocolPartitions>,
         user_data:           Option<Bytes>,
+    }
+}
+
+macro_rules! led_by_version {
+    ($($name:ident)*) => { $(
+        impl $name {
+            /// The newest version that this crate writes.
+            pub const LATEST: i16 = 3;
+
+            /// The bytes that travel inside of JoinGroup or SyncGroup.
+            pub fn to_bytes(&self, version: i16) -> Result<Bytes, EncodeError> {
+                if !(0..=Self::LATEST).contains(&version) {
+                    let name = stringify!($name);
+                    return Err(EncodeError::Version { name, version, min: 0, max: Self::LATEST });
+                }
+                let mut bytes = BytesMut::new();
+                let mut out = Encoder::new(&mut bytes, version, false);
+                version.encode(&mut out)?;
+                self.encode(&mut out)?;
+                Ok(bytes.freeze())
+            }
+
+            /// Reads what another member wrote. A version newer than ours begins like ours and is read as ours.
+            pub fn from_bytes(bytes: Bytes) -> Result<Self, DecodeError> {
+                let mut input = Decoder::new(bytes, 0, false);
+                let version = i16::decode(&mut input)?;
+                if version < 0 {
+                    return Err(DecodeError::Version { at: 0, version });
+                }
+                Self::decode(&mut input.at_version(version.min(Self::LATEST)))
+            }
+        }
+    )* };
+}
+
+led_by_version! { ConsumerProtocolSubscription ConsumerProtocolAssignment }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_of_a_future_version_is_read_as_the_newest_we_know() {
+        let topics = vec![Str::from_static("orders")];
+        let subscription = ConsumerProtocolSubscription { topics, generation_id: 7, ..Default::default() };
+        let mut bytes = subscription.to_bytes(3).unwrap().to_vec();
+        bytes[..2].copy_from_slice(&99i16.to_be_bytes());
+        bytes.extend(b"what a future version adds");
+        assert_eq!(ConsumerProtocolSubscription::from_bytes(bytes.into()), Ok(subscription));
+    }
+
+    #[test]
+    fn a_subscription_of_a_negative_version_is_refused() {
+        let bytes = Bytes::from_static(&[0xff, 0xfe, 0, 0, 0, 0]);
+        let error = ConsumerProtocolSubscription::from_bytes(bytes).unwrap_err();
+        assert_eq!(error, DecodeError::Version { at: 0, version: -2 });
+    }
+
+    #[test]
+    fn an_assignment_has_the_layout_of_kafka() {
+        let partitions = ConsumerProtocolPartitions { topic: "t".into(), partitions: vec![0, 258] };
+        let assignment =
+            ConsumerProtocolAssignment { assigned_partitions: vec![partitions], user_data: None };
+        let bytes = assignment.to_bytes(1).unwrap();
+        let expected = b"\0\x01\0\0\0\x01\0\x01t\0\0\0\x02\0\0\0\0\0\0\x01\x02\xff\xff\xff\xff";
+        assert_eq!(bytes, &expected[..]);
+        assert_eq!(ConsumerProtocolAssignment::from_bytes(bytes), Ok(assignment));
     }
 }
