@@ -1,3 +1,50 @@
-//! Skeleton.
+//! A native async Kafka producer and consumer for Rust services.
+//!
+//! A [`Client`] holds the settings; [`Client::producer`] and [`Client::consumer`] build the parts that do work. Nothing blocks,
+//! no thread is started, and every wait has a limit.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), ottla::Error> {
+//! use ottla::{Client, Payload};
+//!
+//! let client = Client::builder().bootstrap("127.0.0.1:9092").build()?;
+//! let producer = client.producer().build()?;
+//! let orders = producer.topic("orders");
+//! let written = orders.send(Payload::new(b"4711", b"one cup of coffee")).await?;
+//! println!("partition {}, offset {:?}", written.partition, written.offset);
+//! producer.close(std::time::Duration::from_secs(10)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Outcomes
+//! Every send resolves exactly once, by its `delivery.timeout.ms` at the latest. An error says through [`Error::outcome`] whether
+//! the record is certainly not written, or may be.
+//!
+//! # Cancelling
+//! Dropping the future of `enqueue` before it is ready sends nothing. Dropping a [`Delivery`] detaches: the record is sent
+//! all the same. Dropping a handle returns at once; `close` is the graceful way.
 
+mod client;
+mod config;
+mod core;
+mod driver;
+mod error;
 pub mod format;
+mod planted;
+mod producer;
+#[cfg_attr(not(feature = "unstable-world"), expect(unreachable_pub, reason = "public under the feature unstable-world"))]
+#[cfg(not(feature = "unstable-world"))]
+mod world;
+#[cfg(feature = "unstable-world")]
+pub mod world;
+
+pub use client::Client;
+pub use config::{
+    Acks, Assignor, ClientBuilder, ConfigError, ConsumerBuilder, Done, IsolationLevel, ProducerBuilder, Reset, Warning, When,
+};
+pub use error::{Error, ErrorKind, Outcome, Result};
+pub use ottla_partitioners as partitioners;
+pub use ottla_protocol::error_code::ErrorCode;
+pub use ottla_protocol::records::{Codec, Compression, Header};
+pub use producer::{CloseReport, Deliveries, Delivery, Enqueue, Full, Payload, Producer, RecordMetadata, Topic};

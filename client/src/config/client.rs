@@ -33,6 +33,8 @@ pub struct ClientBuilder {
     /// What consumers start from.
     pub(crate) consumer: ConsumerConfig,
     pub(crate) warnings: Vec<Warning>,
+    /// Where connections, randomness and time come from.
+    pub(crate) outside: crate::world::Outside,
 }
 
 settings! {

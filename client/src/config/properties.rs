@@ -169,7 +169,7 @@ impl Draft {
         self.check();
         let warnings = self.found.finish()?;
         let (config, producer, consumer) = (self.client, self.producer, self.consumer);
-        Ok(ClientBuilder { config, producer, consumer, warnings })
+        Ok(ClientBuilder { config, producer, consumer, warnings, ..ClientBuilder::default() })
     }
 
     fn settle_compression(&mut self, given: &Given) {

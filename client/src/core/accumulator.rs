@@ -1,0 +1,332 @@
+//! How records get into batches: the part of the producer's machine that user tasks call.
+//!
+//! It owns the placement of records that name no partition, the limits on memory, and the buffers that are used again. The hot
+//! path is [`Producer::append`]: one look at the open batch and one copy; no clock is read for a record, no topic is
+//! looked up, nothing is allocated. Invariant: what is refused has changed nothing but, perhaps, closed a full batch.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+use ottla_partitioners::{PartitionView, Scheme, TopicView};
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::records::{BatchBuilder, Header};
+use ottla_protocol::wire::Str;
+
+use super::batch::{Batch, Body, Ticket};
+use super::ledger::Entry;
+use super::producer::{Producer, Topic};
+use super::queue::Queue;
+use super::{Lane, Link, Now};
+use crate::config::PartitionerChoice;
+use crate::error::{Error, ErrorKind, Outcome};
+
+/// A record on its way into a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entrant<'a> {
+    pub(crate) place: Place,
+    pub(crate) timestamp: Option<i64>,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: &'a [Header<'a>],
+}
+
+/// Where a record is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Partition(i32),
+    /// Where its key says, or without one anywhere: spread evenly, a batch at a time.
+    Key(Scheme),
+    /// Anywhere.
+    Free,
+}
+
+/// Why a record was not taken.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Its batch was full and has been closed: let the link have a turn, then come back.
+    Turn,
+    /// No memory, or too much waits for the broker of this partition already.
+    Room { partition: usize, bytes: usize },
+    /// Metadata of the topic has not come.
+    Metadata,
+    Failed(Error),
+}
+
+/// What waits for one broker beyond this is no longer in the processor's cache when its turn comes.
+const BACKLOG_BYTES: usize = 4 << 20;
+/// Buffers that are kept for the next batches, in bytes.
+const SPARE_BYTES: usize = 8 << 20;
+
+impl<D: Ticket> Producer<D> {
+    /// The position of a topic; it is asked for from now on.
+    pub(crate) fn topic(&mut self, now: Instant, name: &Str) -> usize {
+        self.cluster.metadata.want(now, name);
+        if let Some(at) = self.by_name.get(name) {
+            return *at;
+        }
+        let scheme = match self.config.partitioner {
+            PartitionerChoice::Scheme(scheme) => scheme,
+            PartitionerChoice::Custom(_) => Scheme::Java,
+        };
+        let spread = scheme.spread(self.config.batch_size, self.config.adaptive_partitioning);
+        self.topics.push(Topic { name: name.clone(), id: Default::default(), partitions: Vec::new(), spread });
+        self.by_name.insert(name.clone(), self.topics.len() - 1);
+        self.topics.len() - 1
+    }
+
+    /// Appends a record to the open batch of its partition. `patient`: the caller waits when it is told so. Returns the
+    /// ticket of the batch with the record's position in it, and whether links have to be looked at.
+    #[inline]
+    pub(crate) fn append(
+        &mut self,
+        topic: usize,
+        record: &Entrant<'_>,
+        patient: bool,
+        now: impl Fn() -> Now + Copy,
+    ) -> (Result<(D, i32), Refusal>, bool) {
+        let (at, free) = match self.place(topic, record) {
+            Ok(place) => place,
+            Err(refusal) => return (Err(refusal), false),
+        };
+        if let Some(batch) = &mut self.queues[at].open
+            && let Body::Open(builder) = &mut batch.body
+        {
+            let timestamp = match record.timestamp {
+                Some(timestamp) => timestamp,
+                None if self.config.linger.as_millis() <= 5 => batch.opened_ms,
+                None => now().wall_ms,
+            };
+            let size = builder.size_of(timestamp, record.key, record.value, record.headers);
+            if self.buffered + size > self.config.buffer_memory {
+                return (Err(Refusal::Room { partition: at, bytes: size }), false);
+            }
+            if builder.len() + size <= self.config.batch_size
+                && let Ok(position) = builder.append(timestamp, record.key, record.value, record.headers)
+            {
+                batch.bytes += size;
+                batch.count += 1;
+                self.buffered += size;
+                let ticket = batch.ticket.clone();
+                if free {
+                    self.topics[topic].spread.produced(size);
+                }
+                return (Ok((ticket, position)), false);
+            }
+            self.seal(at, true);
+            if patient {
+                return (Err(Refusal::Turn), true);
+            }
+            // A record that may go anywhere may belong elsewhere now.
+            return (self.append(topic, record, false, now).0, true);
+        }
+        let result = self.append_to_new(topic, (at, free), record, patient, now());
+        let changed = result.is_ok();
+        (result, changed)
+    }
+
+    /// Opens a batch and appends its first record, which may be larger than a batch.
+    #[cold]
+    #[inline(never)]
+    fn append_to_new(
+        &mut self,
+        topic: usize,
+        (at, free): (usize, bool),
+        record: &Entrant<'_>,
+        patient: bool,
+        now: Now,
+    ) -> Result<(D, i32), Refusal> {
+        let buffer = self.spare.pop().unwrap_or_default();
+        let mut builder = BatchBuilder::new(buffer, record.timestamp.unwrap_or(now.wall_ms));
+        let timestamp = builder.base_timestamp();
+        let size = builder.size_of(timestamp, record.key, record.value, record.headers);
+        if let Err(refusal) = self.admit(topic, at, builder.len() + size, size, patient) {
+            self.keep_buffer(builder.into_parts().0);
+            return Err(refusal);
+        }
+        let position = builder.append(timestamp, record.key, record.value, record.headers).map_err(|e| {
+            Refusal::Failed(self.too_large(topic, size, &e.to_string()))
+        })?;
+        let entry = Entry { expires: now.instant + self.config.delivery_timeout, partition: at };
+        let number = self.ledger.open(entry);
+        let queue = &mut self.queues[at];
+        let ticket = D::new(&self.topics[topic].name, queue.index);
+        queue.open = Some(Batch {
+            number,
+            body: Body::Open(builder),
+            bytes: size,
+            count: 1,
+            opened_ms: now.wall_ms,
+            numbered: None,
+            attempts: 0,
+            doubtful: false,
+            settled: false,
+            ticket: ticket.clone(),
+        });
+        self.buffered += size;
+        if free {
+            self.topics[topic].spread.produced(size);
+        }
+        let full = self.config.batch_size <= size;
+        match queue.leader {
+            // Without linger a batch is due at once, and grows while it cannot go.
+            Some(node) if !full => {
+                let outlet = self.outlets.entry(node).or_default();
+                outlet.lingering.push_back((now.instant + self.config.linger, at, number));
+                self.cluster.want(Link { node, lane: Lane::Produce });
+            }
+            _ => self.seal(at, full),
+        }
+        Ok((ticket, position))
+    }
+
+    /// Whether a record may start a batch of `request` bytes.
+    fn admit(&self, topic: usize, at: usize, request: usize, size: usize, patient: bool) -> Result<(), Refusal> {
+        if let Some(error) = &self.ended {
+            return Err(Refusal::Failed(error.clone()));
+        }
+        if request > self.config.max_request_size {
+            let limit = format!("max.request.size is {} bytes", self.config.max_request_size);
+            return Err(Refusal::Failed(self.too_large(topic, size, &limit)));
+        }
+        if size > self.config.buffer_memory {
+            let limit = format!("buffer.memory is {} bytes", self.config.buffer_memory);
+            return Err(Refusal::Failed(self.too_large(topic, size, &limit)));
+        }
+        let full = self.buffered + size > self.config.buffer_memory;
+        if full || (patient && self.is_backlogged(at)) {
+            return Err(Refusal::Room { partition: at, bytes: size });
+        }
+        Ok(())
+    }
+
+    fn too_large(&self, topic: usize, size: usize, limit: &str) -> Error {
+        let message = format!("a record of {size} bytes for topic {} is too large: {limit}", self.topics[topic].name);
+        Error::new(ErrorKind::RecordTooLarge, message).with_outcome(Outcome::NotWritten)
+    }
+
+    fn is_backlogged(&self, at: usize) -> bool {
+        let outlet = self.queues[at].leader.and_then(|node| self.outlets.get(&node));
+        outlet.is_some_and(|outlet| outlet.backlog > BACKLOG_BYTES)
+    }
+
+    /// Whether a record that was refused with [`Refusal::Room`] may come back.
+    pub(crate) fn has_room(&self, partition: usize, bytes: usize) -> bool {
+        self.ended.is_some() || (self.buffered + bytes <= self.config.buffer_memory && !self.is_backlogged(partition))
+    }
+
+    /// Whether a record that was refused with [`Refusal::Metadata`] may come back.
+    pub(crate) fn is_known(&self, topic: usize) -> bool {
+        !self.topics[topic].partitions.is_empty() || !matches!(self.unknown(topic), Refusal::Metadata)
+    }
+
+    /// The queue of the partition where a record goes, and whether it could have gone to any other as well.
+    #[inline]
+    fn place(&mut self, topic: usize, record: &Entrant<'_>) -> Result<(usize, bool), Refusal> {
+        let known = &self.topics[topic];
+        let count = i32::try_from(known.partitions.len()).unwrap_or(i32::MAX);
+        if count == 0 {
+            return Err(self.unknown(topic));
+        }
+        let named = match record.place {
+            Place::Partition(index) => Some(index),
+            Place::Key(scheme) => scheme.keyed(record.key, count),
+            Place::Free => None,
+        };
+        let index = match named.or_else(|| known.spread.current()) {
+            Some(index) => index,
+            None => self.spread(topic),
+        };
+        let partitions = &self.topics[topic].partitions;
+        let at = usize::try_from(index).ok().and_then(|index| partitions.get(index));
+        let at = at.copied().ok_or_else(|| Refusal::Failed(self.no_partition(topic, index)))?;
+        Ok((at, named.is_none()))
+    }
+
+    /// Chooses where the records without a place go next.
+    #[cold]
+    fn spread(&mut self, topic: usize) -> i32 {
+        let views = self.views(topic);
+        let random = self.cluster.random.next();
+        let topic = &mut self.topics[topic];
+        topic.spread.choose(&TopicView { name: &topic.name, partitions: &views }, random)
+    }
+
+    /// The partitions of a topic as a partitioner sees them; none while metadata has not come.
+    pub(crate) fn views(&self, topic: usize) -> Vec<PartitionView> {
+        let queues = self.topics[topic].partitions.iter().map(|at| &self.queues[*at]);
+        let view = |queue: &Queue<D>| PartitionView {
+            id: queue.index,
+            leader: queue.leader,
+            rack: queue.leader.and_then(|node| self.cluster.rack(node)).map(|rack| rack.as_str().into()),
+            queued_bytes: queue.waiting_bytes,
+        };
+        queues.map(view).collect()
+    }
+
+    #[cold]
+    fn unknown(&self, topic: usize) -> Refusal {
+        let name = &self.topics[topic].name;
+        let failed = |kind, code: ErrorCode| {
+            let error = Error::new(kind, format!("topic {name}: {code}")).with_code(code);
+            Refusal::Failed(error.with_outcome(Outcome::NotWritten))
+        };
+        match (&self.ended, self.cluster.metadata.error(name), self.cluster.failure()) {
+            (Some(ended), ..) => Refusal::Failed(ended.clone()),
+            (_, Some(code @ ErrorCode::TOPIC_AUTHORIZATION_FAILED), _) => failed(ErrorKind::Authorization, code),
+            (_, Some(code @ ErrorCode::INVALID_TOPIC_EXCEPTION), _) => failed(ErrorKind::InvalidArgument, code),
+            (_, _, Some(e)) if e.kind() == ErrorKind::UnsupportedVersion => {
+                Refusal::Failed(e.clone().with_outcome(Outcome::NotWritten))
+            }
+            _ => Refusal::Metadata,
+        }
+    }
+
+    fn no_partition(&self, topic: usize, index: i32) -> Error {
+        let topic = &self.topics[topic];
+        let message = format!("topic {} has {} partitions, there is no {index}", topic.name, topic.partitions.len());
+        Error::new(ErrorKind::InvalidArgument, message).with_outcome(Outcome::NotWritten)
+    }
+
+    /// What to say when waiting for a topic or for room took too long.
+    pub(crate) fn explain_wait(&self, topic: usize, refusal: &Refusal) -> Error {
+        let (name, wait) = (&self.topics[topic].name, self.config.max_block);
+        let (kind, message) = match (refusal, self.cluster.metadata.error(name)) {
+            (Refusal::Metadata, Some(code)) => {
+                (ErrorKind::UnknownTopic, format!("topic {name}: {code}, and so it stayed for {wait:?}"))
+            }
+            (Refusal::Metadata, None) => (ErrorKind::Timeout, format!("topic {name}: no metadata within {wait:?}")),
+            _ => (ErrorKind::BufferFull, format!("topic {name}: no room in the buffer within {wait:?}")),
+        };
+        let error = Error::new(kind, message).with_outcome(Outcome::NotWritten);
+        match (self.cluster.metadata.error(name), self.cluster.failure()) {
+            (Some(code), _) if kind == ErrorKind::UnknownTopic => error.with_code(code),
+            (_, Some(cause)) => error.with_source(cause.clone()),
+            _ => error,
+        }
+    }
+
+    /// Refuses records from now on; what was accepted goes on.
+    pub(crate) fn refuse_more(&mut self, error: Error) {
+        self.flush();
+        self.ended.get_or_insert(error);
+    }
+
+    /// Closes all open batches. The flush is over when [`Producer::is_flushed`] says so of the number returned.
+    pub(crate) fn flush(&mut self) -> u64 {
+        (0..self.queues.len()).for_each(|at| self.seal(at, false));
+        self.ledger.next_number()
+    }
+
+    /// Whether every batch that was open when [`Producer::flush`] returned `number` is settled.
+    pub(crate) fn is_flushed(&self, number: u64) -> bool {
+        self.ledger.is_settled_below(number)
+    }
+
+    /// Keeps the buffer of a settled batch for the next one.
+    pub(super) fn keep_buffer(&mut self, buffer: BytesMut) {
+        let fits = buffer.capacity() <= 2 * self.config.batch_size.max(1 << 10);
+        if fits && (self.spare.len() + 1) * self.config.batch_size <= SPARE_BYTES {
+            self.spare.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! A batch on its way: open, sealed, encoded, and what becomes of it.
+//!
+//! It owns the bytes of the records and what is known of their fate; where the batch stands in its partition is the
+//! queue's business. Compressing, stamping and the checksum happen in [`Shipment::finish`], which a link calls without
+//! the lock. Invariant: encoded bytes are shared by reference count, so a buffer is used again only when no socket can
+//! still be reading from it (KAFKA-19012).
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use ottla_protocol::messages::{ProducePartition, ProduceRequest, ProduceTopic};
+use ottla_protocol::records::{BatchBuilder, Codec, Compression, Compressor, Stamp, stamp};
+use ottla_protocol::wire::{Str, Uuid};
+
+use super::sequence::Numbered;
+use super::{Ask, Request};
+use crate::error::Error;
+
+/// Who waits for the batch. The machine makes one when it opens a batch, and gives it its outcome once.
+pub(crate) trait Ticket: Clone + Send + 'static {
+    fn new(topic: &Str, partition: i32) -> Self;
+    /// Called outside the lock.
+    fn settle(self, outcome: BatchOutcome);
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone)]
+pub(crate) enum BatchOutcome {
+    /// In the log. No offset after acks=0, and when the broker only knows that it had the batch before.
+    Written { base_offset: Option<i64>, log_append_time: Option<i64> },
+    /// Not acknowledged; the error says whether it may be written.
+    Failed(Error),
+    /// Refused because of these records, by their position in the batch (KIP-467). The others are not written either.
+    Refused { error: Error, records: Vec<(i32, Option<Str>)> },
+}
+
+#[derive(Debug)]
+pub(crate) enum Body {
+    Open(BatchBuilder),
+    /// Full or due; its header is not written.
+    Sealed(BytesMut, Stamp),
+    /// With a link, which compresses it and gives it back before anything else happens there.
+    Away,
+    /// As it goes over the wire.
+    Encoded(Bytes, Stamp),
+}
+
+#[derive(Debug)]
+pub(crate) struct Batch<D> {
+    /// Rises with the time of opening, over all partitions.
+    pub(crate) number: u64,
+    pub(crate) body: Body,
+    /// Bytes of the records before compression: what it holds of buffer.memory.
+    pub(crate) bytes: usize,
+    pub(crate) count: i32,
+    /// When it was opened, milliseconds since the epoch: the timestamp of records that name none.
+    pub(crate) opened_ms: i64,
+    pub(crate) numbered: Option<Numbered>,
+    pub(crate) attempts: u32,
+    /// An attempt ended without a definite answer: it may be in the log.
+    pub(crate) doubtful: bool,
+    /// Its deliveries have been told; it only stays for its place in the sequence.
+    pub(crate) settled: bool,
+    pub(crate) ticket: D,
+}
+
+impl<D> Batch<D> {
+    /// Takes no more records.
+    pub(crate) fn seal(&mut self) {
+        if let Body::Open(_) = self.body
+            && let Body::Open(builder) = std::mem::replace(&mut self.body, Body::Away)
+        {
+            let (buffer, stamp) = builder.into_parts();
+            self.body = Body::Sealed(buffer, stamp);
+        }
+    }
+
+    /// What a link needs to encode it. The body is away until the link gives it back.
+    pub(crate) fn lend(&mut self) -> Parcel {
+        let (base, identity) = self.numbered.map_or((-1, None), |n| (n.base, Some(n.identity)));
+        let numbered = |stamp: Stamp| Stamp {
+            producer_id: identity.map_or(-1, |i| i.id),
+            producer_epoch: identity.map_or(-1, |i| i.epoch),
+            base_sequence: base,
+            ..stamp
+        };
+        match std::mem::replace(&mut self.body, Body::Away) {
+            Body::Sealed(buffer, stamp) => Parcel::Sealed(buffer, numbered(stamp)),
+            Body::Encoded(bytes, stamp) if numbered(stamp) == stamp => Parcel::Encoded(bytes, stamp),
+            Body::Encoded(bytes, stamp) => Parcel::Renumbered(bytes, numbered(stamp)),
+            // Only a sealed batch is in a queue.
+            Body::Open(_) | Body::Away => Parcel::Encoded(Bytes::new(), Stamp::default()),
+        }
+    }
+
+    /// The buffer, if nobody reads from it any more.
+    pub(crate) fn into_buffer(self) -> Option<BytesMut> {
+        match self.body {
+            Body::Encoded(bytes, _) => bytes.try_into_mut().ok(),
+            Body::Sealed(buffer, _) => Some(buffer),
+            Body::Open(builder) => Some(builder.into_parts().0),
+            Body::Away => None,
+        }
+    }
+}
+
+/// A batch that a link has borrowed.
+#[derive(Debug)]
+pub(crate) enum Parcel {
+    Sealed(BytesMut, Stamp),
+    Encoded(Bytes, Stamp),
+    /// Encoded once, and to be stamped again; its compressed bytes stay.
+    Renumbered(Bytes, Stamp),
+}
+
+impl Parcel {
+    fn encode(self, codec: Codec, compressor: &mut Compressor) -> (Bytes, Stamp) {
+        let (mut buffer, mut fields) = match self {
+            Parcel::Encoded(bytes, stamp) => return (bytes, stamp),
+            Parcel::Renumbered(bytes, stamp) => (bytes.try_into_mut().unwrap_or_else(|b| BytesMut::from(&b[..])), stamp),
+            Parcel::Sealed(buffer, stamp) => (buffer, stamp),
+        };
+        if codec.compression() != Compression::None && fields.compression == Compression::None {
+            let body = buffer.get(ottla_protocol::records::HEADER_BYTES..).unwrap_or_default();
+            // A codec that fails leaves the batch as it is: uncompressed records are as good.
+            if let Ok(compressed) = compressor.compress(codec, body) {
+                buffer = compressed;
+                fields.compression = codec.compression();
+            }
+        }
+        let stamped = stamp(&mut buffer, &fields);
+        debug_assert!(stamped.is_ok(), "the builder keeps a batch below 2 GiB and leaves room for its header");
+        (buffer.freeze(), fields)
+    }
+}
+
+/// Where a parcel goes.
+#[derive(Debug)]
+pub(crate) struct Address {
+    pub(crate) topic: Str,
+    pub(crate) topic_id: Uuid,
+    pub(crate) index: i32,
+}
+
+/// A Produce request whose batches are not encoded yet.
+#[derive(Debug)]
+pub(crate) struct Shipment {
+    pub(crate) parcels: Vec<(Address, Parcel)>,
+    pub(crate) codec: Codec,
+    pub(crate) acks: i16,
+    pub(crate) timeout_ms: i32,
+    pub(crate) version: i16,
+    pub(crate) timeout: Duration,
+}
+
+impl Shipment {
+    /// Compresses and stamps what is not encoded yet: the work that must not be done under the lock. Returns the request,
+    /// and the encoded batches in the order of the parcels.
+    pub(crate) fn finish(self, compressor: &mut Compressor) -> (Request, Vec<(Bytes, Stamp)>) {
+        let mut request =
+            ProduceRequest { acks: self.acks, timeout_ms: self.timeout_ms, ..ProduceRequest::default() };
+        let mut encoded = Vec::with_capacity(self.parcels.len());
+        for (address, parcel) in self.parcels {
+            let (bytes, stamp) = parcel.encode(self.codec, compressor);
+            let partition = ProducePartition { index: address.index, records: Some(bytes.clone()).into() };
+            encoded.push((bytes, stamp));
+            let topics = &mut request.topic_data;
+            match topics.iter_mut().find(|t| t.name == address.topic) {
+                Some(topic) => topic.partition_data.push(partition),
+                None => topics.push(ProduceTopic {
+                    name: address.topic,
+                    topic_id: address.topic_id,
+                    partition_data: vec![partition],
+                }),
+            }
+        }
+        let answered = self.acks != 0;
+        (Request { ask: Ask::Produce(request), version: self.version, timeout: self.timeout, answered }, encoded)
+    }
+}

@@ -1,0 +1,342 @@
+//! The brokers, the links to them, and the metadata that says who leads what.
+//!
+//! It owns which links exist, which are wanted, when a broker may be dialled again, and whom to ask for metadata. It
+//! refuses to know what the links are used for: producer and consumer say [`Cluster::want`] and look at
+//! [`Cluster::is_open`]. Invariant: at most one dial a broker at a time, and never before its backoff is over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ottla_protocol::api::{Request as Api, Versions};
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::messages::{MetadataRequest, MetadataResponse};
+use ottla_protocol::wire::Str;
+
+use super::ask::{Ask, version_for};
+use super::backoff::{Backoff, Random};
+use super::metadata::Metadata;
+use super::{Dial, Lane, Link, Request, Work};
+use crate::config::ClientConfig;
+use crate::error::{Error, ErrorKind};
+
+#[derive(Debug)]
+struct Node {
+    host: Str,
+    port: u16,
+    rack: Option<Str>,
+    backoff: Backoff,
+    dial_after: Instant,
+    dialling: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Somebody has something to send.
+    Wanted,
+    Dialling,
+    Open {
+        versions: Versions,
+        /// The broker asked for silence (KIP-219).
+        muted: Option<Instant>,
+        /// To be closed: the broker has moved, or the link is of no more use.
+        close: Option<Error>,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) random: Random,
+    pub(crate) metadata: Metadata,
+    nodes: BTreeMap<i32, Node>,
+    links: BTreeMap<Link, Phase>,
+    /// The link that is to carry, or carries, the next metadata request.
+    asked: Option<Link>,
+    /// Why a broker could not be reached, or does not serve us, last.
+    failure: Option<Error>,
+}
+
+impl Cluster {
+    pub(crate) fn new(config: Arc<ClientConfig>, seed: u64, now: Instant) -> Self {
+        let backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
+        let auto_create = config.allow_auto_create_topics;
+        let metadata = Metadata::new(now, backoff, config.metadata_max_age, auto_create);
+        let mut cluster = Self {
+            random: Random::new(seed),
+            metadata,
+            nodes: BTreeMap::new(),
+            links: BTreeMap::new(),
+            asked: None,
+            failure: None,
+            config,
+        };
+        let seeds = cluster.config.bootstrap.clone();
+        for (id, (host, port)) in (i32::MIN..).zip(seeds) {
+            cluster.add_node(now, id, Str::from(host), port, None);
+        }
+        cluster
+    }
+
+    fn add_node(&mut self, now: Instant, id: i32, host: Str, port: u16, rack: Option<Str>) {
+        let backoff = Backoff::new(self.config.reconnect_backoff, self.config.reconnect_backoff_max);
+        match self.nodes.get_mut(&id) {
+            Some(node) if node.host == host && node.port == port => node.rack = rack,
+            _ => {
+                let moved = Error::new(ErrorKind::Connect, format!("broker {id} moved to {host}:{port}"));
+                self.close_links(id, &moved);
+                let node = Node { host, port, rack, backoff, dial_after: now, dialling: false };
+                self.nodes.insert(id, node);
+            }
+        }
+    }
+
+    fn close_links(&mut self, node: i32, cause: &Error) {
+        for (_, phase) in self.links.iter_mut().filter(|(link, _)| link.node == node) {
+            if let Phase::Open { close, .. } = phase {
+                close.get_or_insert_with(|| cause.clone());
+            }
+        }
+    }
+
+    /// There is something to send on a link: open it, unless it is open or on its way.
+    pub(crate) fn want(&mut self, link: Link) {
+        if self.nodes.contains_key(&link.node) {
+            self.links.entry(link).or_insert(Phase::Wanted);
+        }
+    }
+
+    /// There is something to ask of any broker: have a control link to one, if there is none.
+    pub(crate) fn want_any_control(&mut self, now: Instant) {
+        if self.links.keys().any(|link| link.lane == Lane::Control) {
+            return;
+        }
+        let may = |(_, node): &(&i32, &Node)| now >= node.dial_after;
+        let nodes: Vec<i32> = self.nodes.iter().filter(may).map(|(id, _)| *id).collect();
+        if let Some(node) = nodes.get(self.random.below(nodes.len())) {
+            self.want(Link { node: *node, lane: Lane::Control });
+        }
+    }
+
+    /// Nothing is to be sent on it any more; a dial that has not begun is given up.
+    pub(crate) fn unwant(&mut self, link: Link) {
+        if matches!(self.links.get(&link), Some(Phase::Wanted)) {
+            self.links.remove(&link);
+        }
+    }
+
+    pub(crate) fn is_open(&self, link: Link) -> bool {
+        matches!(self.links.get(&link), Some(Phase::Open { close: None, .. }))
+    }
+
+    /// Open and not muted.
+    pub(crate) fn is_writable(&self, now: Instant, link: Link) -> bool {
+        match self.links.get(&link) {
+            Some(Phase::Open { muted, close: None, .. }) => muted.is_none_or(|until| now >= until),
+            _ => false,
+        }
+    }
+
+    /// Whether a broker of this id is known.
+    pub(crate) fn has_node(&self, node: i32) -> bool {
+        self.nodes.contains_key(&node)
+    }
+
+    pub(crate) fn rack(&self, node: i32) -> Option<&Str> {
+        self.nodes.get(&node)?.rack.as_ref()
+    }
+
+    /// A broker that another API named: a coordinator, or a leader hint.
+    pub(crate) fn learn_node(&mut self, now: Instant, id: i32, host: &Str, port: i32, rack: Option<Str>) {
+        if let Ok(port) = u16::try_from(port)
+            && id >= 0
+            && port > 0
+            && !host.is_empty()
+        {
+            self.add_node(now, id, host.clone(), port, rack);
+        }
+    }
+
+    /// The version of `R` on a link, at most `cap`. A broker that lacks the API is remembered as the failure.
+    pub(crate) fn version<R: Api>(&mut self, link: Link, cap: i16) -> Result<i16, Error> {
+        let Some(Phase::Open { versions, .. }) = self.links.get(&link) else {
+            return Err(Error::new(ErrorKind::Connect, format!("no connection to broker {}", link.node)));
+        };
+        version_for::<R>(versions, cap).map_err(|unsupported| {
+            let error = Error::new(ErrorKind::UnsupportedVersion, unsupported.to_string());
+            self.failure = Some(error.clone());
+            error
+        })
+    }
+
+    /// What stands in the way of reaching the cluster, as far as anybody knows.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
+    }
+
+    /// An answer asked for silence; what is already on the way is answered all the same (KIP-219).
+    pub(crate) fn throttle(&mut self, now: Instant, link: Link, throttle_ms: i32) {
+        let time = Duration::from_millis(u64::try_from(throttle_ms).unwrap_or(0)).min(self.config.request_timeout);
+        if let Some(Phase::Open { muted, .. }) = self.links.get_mut(&link)
+            && !time.is_zero()
+        {
+            *muted = Some(now + time);
+        }
+    }
+
+    /// Closes an open link: its driver will say `Lost`.
+    pub(crate) fn close(&mut self, link: Link, cause: Error) {
+        if let Some(Phase::Open { close, .. }) = self.links.get_mut(&link) {
+            close.get_or_insert(cause);
+        }
+    }
+
+    pub(crate) fn opened(&mut self, link: Link, versions: Versions) {
+        if let Some(node) = self.nodes.get_mut(&link.node) {
+            node.dialling = false;
+        }
+        self.failure = None;
+        self.links.insert(link, Phase::Open { versions, muted: None, close: None });
+    }
+
+    /// A broker answered: the next dial after a loss need not wait long.
+    pub(crate) fn alive(&mut self, link: Link) {
+        if let Some(node) = self.nodes.get_mut(&link.node) {
+            node.backoff.reset();
+        }
+    }
+
+    pub(crate) fn lost(&mut self, now: Instant, link: Link, cause: &Error) {
+        let dialled = matches!(self.links.remove(&link), Some(Phase::Dialling));
+        if let Some(node) = self.nodes.get_mut(&link.node) {
+            node.dialling &= !dialled;
+            node.dial_after = now + node.backoff.next(&mut self.random);
+        }
+        if self.asked == Some(link) {
+            self.asked = None;
+            if self.metadata.in_flight {
+                self.metadata.lost(now, &mut self.random);
+            }
+        }
+        if cause.kind() != ErrorKind::Closed {
+            self.failure = Some(cause.clone());
+            self.metadata.refresh(now, &mut self.random);
+        }
+    }
+
+    /// Takes in what the brokers say of themselves; the topics are the metadata's.
+    pub(crate) fn answered(&mut self, now: Instant, link: Link, response: &MetadataResponse) {
+        self.asked = None;
+        self.throttle(now, link, response.throttle_time_ms);
+        if response.error_code != ErrorCode::NONE {
+            self.metadata.lost(now, &mut self.random);
+            return;
+        }
+        let named: Vec<i32> = response.brokers.iter().map(|b| b.node_id).collect();
+        if !named.is_empty() {
+            for broker in &response.brokers {
+                self.learn_node(now, broker.node_id, &broker.host, broker.port, broker.rack.clone());
+            }
+            let gone: Vec<i32> = self.nodes.keys().copied().filter(|id| *id >= 0 && !named.contains(id)).collect();
+            for id in gone {
+                let cause = Error::new(ErrorKind::Connect, format!("broker {id} has left the cluster"));
+                self.close_links(id, &cause);
+                self.links.retain(|link, phase| link.node != id || !matches!(phase, Phase::Wanted));
+                self.nodes.remove(&id);
+            }
+        }
+        self.metadata.apply(now, response, &mut self.random);
+    }
+
+    /// Chooses whom to ask for metadata, when it is time: an open link, else a broker that may be dialled.
+    pub(crate) fn step(&mut self, now: Instant) {
+        if !self.needs_asked(now) {
+            return;
+        }
+        let control = |node: &i32| Link { node: *node, lane: Lane::Control };
+        let open = self.nodes.keys().rev().map(control).find(|link| self.is_open(*link));
+        let may = |(_, node): &(&i32, &Node)| now >= node.dial_after;
+        let (seeds, known): (Vec<_>, Vec<_>) = self.nodes.iter().filter(may).map(|(id, _)| *id).partition(|id| *id < 0);
+        // KIP-1102: after a long time without usable metadata only the bootstrap addresses are believed.
+        let stale = |since: Instant| now.saturating_duration_since(since) > self.config.rebootstrap_trigger;
+        let start_over = self.metadata.succeeded.is_some_and(stale) && !seeds.is_empty();
+        let candidates = if known.is_empty() || start_over { seeds } else { known };
+        let dial = candidates.get(self.random.below(candidates.len())).map(control);
+        self.asked = open.or(dial);
+        if let Some(link) = self.asked {
+            self.want(link);
+        }
+    }
+
+    fn needs_asked(&self, now: Instant) -> bool {
+        self.metadata.due().is_some_and(|due| now >= due) && self.asked.is_none_or(|link| !self.links.contains_key(&link))
+    }
+
+    pub(crate) fn poll_dial(&mut self, now: Instant) -> Option<Dial> {
+        self.step(now);
+        let link = self.diallable(now)?;
+        self.links.insert(link, Phase::Dialling);
+        let node = self.nodes.get_mut(&link.node)?;
+        node.dialling = true;
+        Some(Dial { link, host: node.host.clone(), port: node.port, timeout: self.config.socket_setup_timeout })
+    }
+
+    fn diallable(&self, now: Instant) -> Option<Link> {
+        let wanted = self.links.iter().filter(|(_, phase)| matches!(phase, Phase::Wanted)).map(|(link, _)| *link);
+        let may = |link: &Link| self.nodes.get(&link.node).is_some_and(|n| !n.dialling && now >= n.dial_after);
+        wanted.into_iter().find(may)
+    }
+
+    pub(crate) fn wants_dial(&self, now: Instant) -> bool {
+        let may = |(id, node): (&i32, &Node)| now >= node.dial_after || self.is_open(Link { node: *id, lane: Lane::Control });
+        self.diallable(now).is_some() || (self.needs_asked(now) && self.nodes.iter().any(may))
+    }
+
+    /// The metadata request, if this link is to carry it; or the order to close.
+    pub(crate) fn poll_work(&mut self, now: Instant, link: Link) -> Option<Work> {
+        if let Some(Phase::Open { close: Some(cause), .. }) = self.links.get(&link) {
+            return Some(Work::Close(cause.clone()));
+        }
+        self.step(now);
+        if !self.wants(now, link) {
+            return None;
+        }
+        match self.version::<MetadataRequest>(link, i16::MAX) {
+            Ok(version) => {
+                let ask = Ask::Metadata(self.metadata.ask(now));
+                Some(Work::Request(Request { ask, version, timeout: self.config.request_timeout, answered: true }))
+            }
+            Err(cause) => {
+                self.close(link, cause.clone());
+                Some(Work::Close(cause))
+            }
+        }
+    }
+
+    /// Whether [`Cluster::poll_work`] would give something.
+    pub(crate) fn wants(&self, now: Instant, link: Link) -> bool {
+        let close = matches!(self.links.get(&link), Some(Phase::Open { close: Some(_), .. }));
+        let due = self.metadata.due().is_some_and(|due| now >= due);
+        close || (due && self.asked == Some(link) && self.is_writable(now, link))
+    }
+
+    /// When a muted link may write again.
+    pub(crate) fn muted_until(&self, link: Link) -> Option<Instant> {
+        match self.links.get(&link) {
+            Some(Phase::Open { muted, close: None, .. }) => *muted,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let asked_is_up = self.asked.is_some_and(|link| self.links.contains_key(&link));
+        let ask = self.metadata.due().filter(|_| !asked_is_up).map(|due| {
+            let control = |node: &i32| self.is_open(Link { node: *node, lane: Lane::Control });
+            let dial = self.nodes.values().map(|n| n.dial_after).min();
+            if self.nodes.keys().any(control) { due } else { dial.map_or(due, |dial| due.max(dial)) }
+        });
+        let wanted = self.links.iter().filter(|(_, phase)| matches!(phase, Phase::Wanted));
+        let nodes = wanted.filter_map(|(link, _)| self.nodes.get(&link.node));
+        nodes.filter(|n| !n.dialling).map(|n| n.dial_after).chain(ask).min()
+    }
+}

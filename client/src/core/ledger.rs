@@ -1,0 +1,88 @@
+//! Every batch that is not settled, in the order in which they were opened.
+//!
+//! It owns the numbers of batches and their deadlines. All batches have the same time to live, so the oldest is always
+//! the next to run out, and a flush is the question whether the oldest is young enough. Invariant: the entry in front is
+//! unsettled.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// The number of the entry in front.
+    first: u64,
+    entries: VecDeque<Option<Entry>>,
+}
+
+/// An unsettled batch: when its time runs out, and the partition that holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) expires: Instant,
+    pub(crate) partition: usize,
+}
+
+impl Ledger {
+    /// Enters a batch and gives it its number.
+    pub(crate) fn open(&mut self, entry: Entry) -> u64 {
+        self.entries.push_back(Some(entry));
+        self.next_number() - 1
+    }
+
+    /// The number of the batch that is opened next: all earlier ones have lower numbers.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.first + u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
+    }
+
+    /// The deliveries of the batch have been told.
+    pub(crate) fn settle(&mut self, number: u64) {
+        let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        if let Some(entry) = at.and_then(|at| self.entries.get_mut(at)) {
+            *entry = None;
+        }
+        while let Some(None) = self.entries.front() {
+            self.entries.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// Whether all batches below `number` are settled.
+    pub(crate) fn is_settled_below(&self, number: u64) -> bool {
+        self.first >= number
+    }
+
+    /// When the oldest batch runs out of time.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.entries.front().copied().flatten().map(|entry| entry.expires)
+    }
+
+    /// The oldest batch, if its time is over.
+    pub(crate) fn expired(&self, now: Instant) -> Option<(u64, usize)> {
+        let entry = self.entries.front().copied().flatten()?;
+        (entry.expires <= now).then_some((self.first, entry.partition))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_flush_ends_when_the_older_batches_are_settled_in_whatever_order() {
+        let start = Instant::now();
+        let mut ledger = Ledger::default();
+        let entry = |n: u64| Entry { expires: start + Duration::from_secs(n), partition: 0 };
+        let numbers: Vec<u64> = (1..=3).map(|n| ledger.open(entry(n))).collect();
+        let flush = ledger.next_number();
+        ledger.open(entry(4));
+        ledger.settle(numbers[1]);
+        ledger.settle(numbers[2]);
+        assert!(!ledger.is_settled_below(flush));
+        assert_eq!(ledger.deadline(), Some(entry(1).expires));
+        ledger.settle(numbers[0]);
+        assert!(ledger.is_settled_below(flush));
+        assert!(!ledger.is_settled_below(ledger.next_number()));
+        assert_eq!(ledger.expired(start + Duration::from_secs(4)), Some((3, 0)));
+    }
+}

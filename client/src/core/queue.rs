@@ -1,0 +1,136 @@
+//! The batches of one partition: the open one, those that wait, those that are out.
+//!
+//! It owns their order and the decision which may go next. It refuses to know links, memory and the meaning of error
+//! codes. Invariants: batches leave in the order in which they were opened; at most five are out, all on one broker; one
+//! that comes back goes again only when nothing before it is unresolved.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::batch::Batch;
+use super::sequence::{Identity, Sequence};
+use crate::planted::{Defect, planted};
+
+#[derive(Debug)]
+pub(crate) struct Queue<D> {
+    /// Position of the topic in the machine's list.
+    pub(crate) topic: usize,
+    /// The partition's number within the topic.
+    pub(crate) index: i32,
+    pub(crate) leader: Option<i32>,
+    pub(crate) open: Option<Batch<D>>,
+    /// Sealed, by number.
+    pub(crate) waiting: VecDeque<Batch<D>>,
+    /// Sent and not answered, by number.
+    pub(crate) out: VecDeque<Batch<D>>,
+    /// The broker that has what is out.
+    pub(crate) out_on: Option<i32>,
+    pub(crate) sequence: Sequence,
+    /// Not to be sent to before this time.
+    pub(crate) retry_at: Option<Instant>,
+    /// Whether the leader's list of ready partitions names it.
+    pub(crate) listed: bool,
+    /// Bytes of the batches that wait.
+    pub(crate) waiting_bytes: usize,
+    /// The offset after the last record that was acknowledged.
+    pub(crate) acknowledged: i64,
+}
+
+impl<D> Queue<D> {
+    pub(crate) fn new(topic: usize, index: i32) -> Self {
+        Self {
+            topic,
+            index,
+            leader: None,
+            open: None,
+            waiting: VecDeque::new(),
+            out: VecDeque::new(),
+            out_on: None,
+            sequence: Sequence::default(),
+            retry_at: None,
+            listed: false,
+            waiting_bytes: 0,
+            acknowledged: -1,
+        }
+    }
+
+    /// Closes the open batch. False if there is none.
+    pub(crate) fn seal(&mut self) -> bool {
+        let Some(mut batch) = self.open.take() else { return false };
+        batch.seal();
+        self.waiting_bytes += batch.bytes;
+        self.waiting.push_back(batch);
+        true
+    }
+
+    /// The broker to which the first waiting batch may go now. `identity`: what a producer starts with at a partition;
+    /// `None` while it is unknown. `window`: the batches that may be out without idempotence.
+    pub(crate) fn may_send(&self, idempotent: bool, identity: Option<Identity>) -> Option<i32> {
+        let leader = self.leader.filter(|_| self.retry_at.is_none())?;
+        let first = self.waiting.front()?;
+        if !idempotent {
+            return Some(leader);
+        }
+        let settled_elsewhere = self.out.is_empty() || self.out_on == Some(leader);
+        let oldest_is_later = self.out.front().is_none_or(|out| out.number > first.number);
+        let resent = first.numbered.is_some();
+        let in_turn = if resent { oldest_is_later } else { self.out.len() < self.sequence.window() };
+        let in_turn = in_turn || planted(Defect::WideWindow);
+        let can_number = if self.sequence.is_broken() {
+            self.out.is_empty() && (!self.sequence.is_exhausted() || identity.is_some())
+        } else {
+            resent || identity.is_some()
+        };
+        (settled_elsewhere && in_turn && can_number).then_some(leader)
+    }
+
+    /// Takes the first waiting batch, numbered and on its way to `node`. Only when [`Queue::may_send`] said so.
+    pub(crate) fn send(&mut self, node: i32, idempotent: bool, identity: Option<Identity>) -> Option<&mut Batch<D>> {
+        if idempotent && self.sequence.is_broken() {
+            if !self.sequence.start_over(identity) {
+                return None;
+            }
+            self.waiting.iter_mut().for_each(|batch| batch.numbered = None);
+        }
+        let mut batch = self.waiting.pop_front()?;
+        self.waiting_bytes -= batch.bytes;
+        if idempotent && batch.numbered.is_none() {
+            batch.numbered = identity.map(|fresh| self.sequence.number(batch.count, fresh));
+        }
+        batch.attempts += 1;
+        self.out_on = Some(node);
+        let at = self.out.partition_point(|out| out.number < batch.number);
+        self.out.insert(at, batch);
+        self.out.get_mut(at)
+    }
+
+    /// Takes back a batch that is out.
+    pub(crate) fn take_out(&mut self, number: u64) -> Option<Batch<D>> {
+        let at = self.out.iter().position(|batch| batch.number == number)?;
+        self.out.remove(at)
+    }
+
+    /// Puts a batch back to its place among those that wait.
+    pub(crate) fn put_back(&mut self, batch: Batch<D>) {
+        self.waiting_bytes += batch.bytes;
+        let at = self.waiting.partition_point(|waiting| waiting.number < batch.number);
+        let at = if planted(Defect::RetryAtTheBack) { self.waiting.len() } else { at };
+        if planted(Defect::SequenceReused)
+            && let Some(numbered) = batch.numbered
+        {
+            self.sequence.rewind_to(numbered);
+        }
+        self.waiting.insert(at, batch);
+    }
+
+    /// Whether a batch before this one is out or waits.
+    pub(crate) fn has_earlier(&self, number: u64) -> bool {
+        let unresolved = |batch: &Batch<D>| batch.number < number && !batch.settled;
+        self.out.front().is_some_and(unresolved) || self.waiting.front().is_some_and(unresolved)
+    }
+
+    /// Whether nothing of the partition is in memory.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.is_none() && self.waiting.is_empty() && self.out.is_empty()
+    }
+}

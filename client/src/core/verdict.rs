@@ -1,0 +1,114 @@
+//! What the broker's answer to a batch means: one table.
+//!
+//! It owns the meaning of each error code of Produce for an idempotent or plain producer (faults 5-16). What a code says in
+//! general (retriable, refresh, written) comes from the protocol's error table; only what depends on the situation of the
+//! batch is here. Invariant: a code nobody knows is a failure, never a success.
+
+use ottla_protocol::error_code::{ErrorCode, Write};
+
+use crate::error::Outcome;
+
+/// What to do with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is in the log.
+    Written,
+    /// It was in the log before; nobody can tell at which offset.
+    Duplicate,
+    /// Send it again under its number; first ask for metadata, when `refresh` says so.
+    Retry { refresh: bool },
+    /// Send it again under a new identity: the broker has forgotten us, and this batch is certainly not in the log.
+    Renumber,
+    /// Give it up.
+    Fail(Outcome),
+}
+
+/// What is known about the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Situation {
+    pub(crate) idempotent: bool,
+    /// An earlier batch of the partition has no answer yet, or is to be sent again.
+    pub(crate) earlier_unresolved: bool,
+    /// A number before this batch's was lost, and what is out is to be numbered again.
+    pub(crate) broken: bool,
+    /// An earlier attempt ended without an answer: the batch may be in the log already.
+    pub(crate) doubtful: bool,
+    /// The log no longer holds the last batch that was acknowledged: retention has removed what we wrote (KIP-360).
+    pub(crate) log_moved: bool,
+}
+
+pub(crate) fn judge(code: ErrorCode, at: Situation) -> Verdict {
+    match code {
+        ErrorCode::NONE => Verdict::Written,
+        ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::Duplicate,
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if at.idempotent && at.earlier_unresolved => {
+            Verdict::Retry { refresh: false }
+        }
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if at.broken && !at.doubtful => Verdict::Renumber,
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER => Verdict::Fail(Outcome::PossiblyWritten),
+        ErrorCode::UNKNOWN_PRODUCER_ID if at.idempotent && at.log_moved && !at.doubtful => Verdict::Renumber,
+        ErrorCode::UNKNOWN_PRODUCER_ID => Verdict::Fail(Outcome::PossiblyWritten),
+        ErrorCode::INVALID_PRODUCER_EPOCH if at.idempotent && !at.doubtful => Verdict::Renumber,
+        ErrorCode::INVALID_PRODUCER_EPOCH => Verdict::Fail(Outcome::PossiblyWritten),
+        code if code.is_retriable() => Verdict::Retry { refresh: code.needs_refresh() },
+        code => Verdict::Fail(match code.write() {
+            Write::NotWritten if !at.doubtful => Outcome::NotWritten,
+            _ => Outcome::PossiblyWritten,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Situation =
+        Situation { idempotent: true, earlier_unresolved: false, broken: false, doubtful: false, log_moved: false };
+
+    fn check(code: ErrorCode, at: Situation, expected: Verdict) {
+        assert_eq!(judge(code, at), expected, "{code} at {at:?}");
+    }
+
+    #[test]
+    fn out_of_order_behind_an_earlier_batch_is_a_plain_retry() {
+        let behind = Situation { earlier_unresolved: true, ..PLAIN };
+        check(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, behind, Verdict::Retry { refresh: false });
+    }
+
+    #[test]
+    fn out_of_order_with_nothing_earlier_is_possibly_written() {
+        check(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, PLAIN, Verdict::Fail(Outcome::PossiblyWritten));
+    }
+
+    #[test]
+    fn out_of_order_after_a_lost_number_goes_on_under_a_new_one() {
+        check(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, Situation { broken: true, ..PLAIN }, Verdict::Renumber);
+    }
+
+    #[test]
+    fn an_unknown_producer_goes_on_only_where_retention_explains_it() {
+        let moved = Situation { log_moved: true, ..PLAIN };
+        check(ErrorCode::UNKNOWN_PRODUCER_ID, moved, Verdict::Renumber);
+        check(ErrorCode::UNKNOWN_PRODUCER_ID, PLAIN, Verdict::Fail(Outcome::PossiblyWritten));
+        let doubt = Situation { doubtful: true, ..moved };
+        check(ErrorCode::UNKNOWN_PRODUCER_ID, doubt, Verdict::Fail(Outcome::PossiblyWritten));
+    }
+
+    #[test]
+    fn a_refusal_is_certain_unless_an_earlier_attempt_is_in_doubt() {
+        check(ErrorCode::TOPIC_AUTHORIZATION_FAILED, PLAIN, Verdict::Fail(Outcome::NotWritten));
+        let doubt = Situation { doubtful: true, ..PLAIN };
+        check(ErrorCode::TOPIC_AUTHORIZATION_FAILED, doubt, Verdict::Fail(Outcome::PossiblyWritten));
+    }
+
+    #[test]
+    fn leaders_are_looked_up_again_and_replicas_waited_for() {
+        check(ErrorCode::NOT_LEADER_OR_FOLLOWER, PLAIN, Verdict::Retry { refresh: true });
+        check(ErrorCode::NOT_ENOUGH_REPLICAS, PLAIN, Verdict::Retry { refresh: false });
+    }
+
+    #[test]
+    fn a_code_nobody_knows_is_no_success() {
+        check(ErrorCode(9_999), PLAIN, Verdict::Fail(Outcome::PossiblyWritten));
+    }
+}

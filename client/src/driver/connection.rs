@@ -1,0 +1,126 @@
+//! A connection on which one request follows the other: the handshake of a link, and all of the admin client.
+//!
+//! It owns the stream, the correlation ids and the negotiated versions of its peer. It refuses to retry: whoever calls
+//! decides. Invariant: after an error the connection is of no more use, since an answer may still be on its way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use ottla_protocol::api::{Request, Versions};
+use ottla_protocol::frame::{self, Frame};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::config::ClientConfig;
+use crate::core::ask::version_for;
+use crate::error::{Error, ErrorKind};
+use crate::world::{Stream, World};
+
+pub(crate) struct Connection {
+    pub(super) stream: Box<dyn Stream>,
+    pub(super) inbox: BytesMut,
+    pub(super) correlation_id: i32,
+    pub(super) peer: Arc<str>,
+    pub(super) versions: Versions,
+    config: Arc<ClientConfig>,
+}
+
+impl Connection {
+    /// Connects, and learns which versions the broker speaks; all within `timeout`.
+    pub(crate) async fn open(
+        world: &dyn World,
+        config: Arc<ClientConfig>,
+        host: &str,
+        port: u16,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        let peer: Arc<str> = format!("{host}:{port}").into();
+        let late = || Error::new(ErrorKind::Connect, format!("no connection to {peer} within {timeout:?}"));
+        let open = async {
+            let stream = world.connect(host, port).await.map_err(|e| {
+                Error::new(ErrorKind::Connect, format!("cannot connect to {peer}: {e}")).with_source(e)
+            })?;
+            let (peer, versions) = (peer.clone(), Versions::default());
+            let mut this = Self { stream, inbox: BytesMut::new(), correlation_id: 0, peer, versions, config };
+            this.versions = super::handshake::api_versions(&mut this).await?;
+            Ok(this)
+        };
+        tokio::time::timeout(timeout, open).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Sends a request in the highest version that both sides have, and waits for its answer.
+    pub(crate) async fn call<R: Request>(&mut self, request: &R, timeout: Duration) -> Result<R::Response, Error> {
+        let version = version_for::<R>(&self.versions, i16::MAX).map_err(|unsupported| {
+            Error::new(ErrorKind::UnsupportedVersion, format!("broker {}: {unsupported}", self.peer))
+        })?;
+        let peer = self.peer.clone();
+        let late = || Error::new(ErrorKind::Timeout, format!("no answer to {} from {peer} within {timeout:?}", R::NAME));
+        let answer = tokio::time::timeout(timeout, self.exchange(request, version)).await;
+        let body = answer.map_err(|_| late())??;
+        frame::decode(body, version, version >= R::FLEXIBLE).map_err(|e| undecodable(&peer, R::NAME, e))
+    }
+
+    /// Sends a request in a given version, and returns the body of its answer.
+    pub(super) async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes, Error> {
+        let mut frame = Frame::default();
+        self.correlation_id = self.correlation_id.wrapping_add(1) & i32::MAX;
+        frame::encode_request(request, version, self.correlation_id, Some(&self.config.client_id), &mut frame).map_err(|e| {
+            Error::new(ErrorKind::InvalidArgument, format!("{} cannot be encoded: {e}", R::NAME)).with_source(e)
+        })?;
+        let bytes = frame.to_bytes();
+        self.stream.write_all(&bytes).await.map_err(|e| lost(&self.peer, e))?;
+        self.stream.flush().await.map_err(|e| lost(&self.peer, e))?;
+        let mut body = self.receive().await?;
+        let flexible = version >= R::FLEXIBLE;
+        let id = frame::decode_response_header(&mut body, R::KEY, flexible).map_err(|e| undecodable(&self.peer, R::NAME, e))?;
+        if id != self.correlation_id {
+            return Err(mismatch(&self.peer, self.correlation_id, id));
+        }
+        Ok(body)
+    }
+
+    async fn receive(&mut self) -> Result<Bytes, Error> {
+        loop {
+            if let Some(body) = take_frame(&mut self.inbox, self.config.frame_bytes_max, &self.peer)? {
+                return Ok(body);
+            }
+            make_room(&mut self.inbox);
+            if self.stream.read_buf(&mut self.inbox).await.map_err(|e| lost(&self.peer, e))? == 0 {
+                return Err(hung_up(&self.peer));
+            }
+        }
+    }
+}
+
+/// The next whole frame, if it is there.
+pub(super) fn take_frame(inbox: &mut BytesMut, max: usize, peer: &str) -> Result<Option<Bytes>, Error> {
+    frame::next_frame(inbox, max).map_err(|e| {
+        Error::new(ErrorKind::Protocol, format!("{peer} does not speak the Kafka protocol: {e}")).with_source(e)
+    })
+}
+
+/// Room for what is missing of the frame at the front, never for more than has already come: what the peer claims is
+/// paid for by what it sends.
+pub(super) fn make_room(inbox: &mut BytesMut) {
+    const LEAST: usize = 64 << 10;
+    let want = frame::missing(inbox).min(inbox.len().max(LEAST)).max(8 << 10);
+    if inbox.capacity() - inbox.len() < want.min(LEAST) {
+        inbox.reserve(want);
+    }
+}
+
+pub(super) fn lost(peer: &str, cause: std::io::Error) -> Error {
+    Error::new(ErrorKind::Connect, format!("connection to {peer} lost: {cause}")).with_source(cause)
+}
+
+pub(super) fn hung_up(peer: &str) -> Error {
+    Error::new(ErrorKind::Connect, format!("connection closed by {peer}"))
+}
+
+pub(super) fn mismatch(peer: &str, expected: i32, got: i32) -> Error {
+    Error::new(ErrorKind::Protocol, format!("{peer} answered request {got} where {expected} was next"))
+}
+
+pub(super) fn undecodable(peer: &str, what: &str, cause: ottla_protocol::wire::DecodeError) -> Error {
+    Error::new(ErrorKind::Protocol, format!("answer to {what} from {peer} cannot be read: {cause}")).with_source(cause)
+}

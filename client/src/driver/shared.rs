@@ -1,0 +1,327 @@
+//! The one lock of a producer or consumer, and who sleeps for what.
+//!
+//! It owns the machine, the wakers of links and supervisor, and the conditions that user tasks wait for. [`Shared::with`]
+//! is the only door: lock, decide, find whom that concerns, unlock, wake. Nobody has to remember to wake anybody: after each
+//! change every sleeper's own question is asked again. Invariant: no sleeper is left whose question is answered yes.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::core::{Link, Machine, Work};
+use crate::error::{Error, ErrorKind};
+use crate::planted::{Defect, planted};
+use crate::world::World;
+
+pub(crate) struct Shared<M: Machine> {
+    state: Mutex<State<M>>,
+    pub(crate) world: Arc<dyn World>,
+}
+
+struct State<M> {
+    machine: M,
+    links: BTreeMap<Link, Sleeper>,
+    supervisor: Sleeper,
+    waiters: Vec<Waiter<M>>,
+    next_waiter: u64,
+    /// All links and the supervisor are to end.
+    stopped: bool,
+    /// A panic happened under the lock: the machine cannot be trusted any more.
+    broken: bool,
+}
+
+/// Somebody who found nothing to do. The waker is taken by whoever brings work.
+#[derive(Default)]
+struct Sleeper {
+    waker: Option<Waker>,
+    /// Of a link that waits for its socket.
+    busy: Option<Waker>,
+    /// When it wakes by itself.
+    alarm: Option<Instant>,
+}
+
+impl Sleeper {
+    fn sleep(&mut self, cx: &mut Context<'_>, alarm: Option<Instant>) {
+        self.alarm = alarm;
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waker = Some(cx.waker().clone()),
+        }
+    }
+
+    /// The waker, if there is a reason to wake: something to do, or an alarm that must ring earlier.
+    fn wake_if(&mut self, ready: bool, alarm: impl FnOnce() -> Option<Instant>) -> Option<Waker> {
+        self.waker.as_ref()?;
+        let earlier = |alarm: Instant| self.alarm.is_none_or(|set| alarm < set);
+        if ready || alarm().is_some_and(earlier) { self.waker.take() } else { None }
+    }
+}
+
+type Condition<M> = Box<dyn Fn(&M) -> bool + Send>;
+
+struct Waiter<M> {
+    id: u64,
+    waker: Waker,
+    condition: Condition<M>,
+}
+
+/// What a link finds when it asks for work.
+pub(crate) enum Next {
+    Work(Work),
+    /// Nothing; ask again at this time, or when woken.
+    Sleep(Option<Instant>),
+    Stop,
+}
+
+impl<M: Machine> Shared<M> {
+    pub(crate) fn new(machine: M, world: Arc<dyn World>) -> Arc<Self> {
+        let state = State {
+            machine,
+            links: BTreeMap::new(),
+            supervisor: Sleeper::default(),
+            waiters: Vec::new(),
+            next_waiter: 0,
+            stopped: false,
+            broken: false,
+        };
+        Arc::new(Self { state: Mutex::new(state), world })
+    }
+
+    /// The only door. Fails after a panic under the lock: what the machine holds cannot be trusted then.
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut M, Instant) -> T) -> Result<T, Error> {
+        let mut guard = self.lock()?;
+        let now = now();
+        let result = f(&mut guard.0.machine, now);
+        finish(guard, now);
+        Ok(result)
+    }
+
+    /// The door of the hot path: no clock is read, and sleepers are only asked when `f` says that it changed something
+    /// that concerns them.
+    #[inline]
+    pub(crate) fn with_hot<T>(&self, f: impl FnOnce(&mut M) -> (T, bool)) -> Result<T, Error> {
+        let mut guard = self.lock()?;
+        let (result, changed) = f(&mut guard.0.machine);
+        if !changed || planted(Defect::LostWakeUp) {
+            return Ok(result);
+        }
+        finish(guard, now());
+        Ok(result)
+    }
+
+    #[inline]
+    fn lock(&self) -> Result<Guard<'_, M>, Error> {
+        let state = self.state.lock();
+        if state.broken {
+            return Err(broken());
+        }
+        Ok(Guard(state))
+    }
+
+    /// What a link is to do next. A link that finds nothing is asleep from here on.
+    pub(crate) fn next(&self, link: Link, cx: &mut Context<'_>) -> Next {
+        let Ok(mut guard) = self.lock() else { return Next::Stop };
+        let state = &mut *guard.0;
+        if state.stopped {
+            return Next::Stop;
+        }
+        let now = now();
+        let work = state.machine.poll_work(now, link);
+        let next = match work {
+            Some(work) => Next::Work(work),
+            None => {
+                let alarm = state.machine.ready_at(link);
+                state.links.entry(link).or_default().sleep(cx, alarm);
+                Next::Sleep(alarm)
+            }
+        };
+        finish(guard, now);
+        next
+    }
+
+    /// A link is busy writing; only the end of everything is to wake it.
+    pub(crate) fn busy(&self, link: Link, cx: &mut Context<'_>) {
+        self.state.lock().links.entry(link).or_default().busy = Some(cx.waker().clone());
+    }
+
+    /// A link's task has ended; it sleeps for nothing any more.
+    pub(crate) fn gone(&self, link: Link) {
+        self.state.lock().links.remove(&link);
+    }
+
+    /// The supervisor found nothing to do.
+    pub(crate) fn supervisor_sleeps(&self, cx: &mut Context<'_>) -> Poll<Option<Instant>> {
+        let Ok(mut guard) = self.lock() else { return Poll::Ready(None) };
+        let state = &mut *guard.0;
+        if state.stopped {
+            return Poll::Ready(None);
+        }
+        let now = now();
+        let alarm = state.machine.deadline();
+        if state.machine.wants_dial(now) || alarm.is_some_and(|at| at <= now) {
+            return Poll::Ready(alarm);
+        }
+        state.supervisor.sleep(cx, alarm);
+        Poll::Pending
+    }
+
+    /// When the supervisor's alarm rings.
+    pub(crate) fn alarm(&self) -> Option<Instant> {
+        self.state.lock().supervisor.alarm
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        let state = self.state.lock();
+        state.stopped || state.broken
+    }
+
+    /// Ends the supervisor and every link. Returns at once.
+    pub(crate) fn stop(&self) {
+        let mut state = self.state.lock();
+        state.stopped = true;
+        let woken = state.everybody();
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until the machine answers `condition` with yes. Dropping the future stops waiting and changes nothing.
+    pub(crate) fn until(&self, condition: impl Fn(&M) -> bool + Send + 'static) -> Until<'_, M> {
+        Until { shared: self, condition: Some(Box::new(condition)), id: None }
+    }
+
+    /// For the simulator: who sleeps although there is something to do.
+    pub(crate) fn asleep_while_ready(&self) -> Option<String> {
+        let state = self.state.lock();
+        if state.broken || state.stopped {
+            return None;
+        }
+        let now = now();
+        let machine = &state.machine;
+        let link = |(link, s): (&Link, &Sleeper)| (s.waker.is_some() && machine.wants(now, *link)).then_some(*link);
+        if let Some(link) = state.links.iter().find_map(link) {
+            return Some(format!("{link:?} has work"));
+        }
+        if state.supervisor.waker.is_some() && machine.wants_dial(now) {
+            return Some("the supervisor has a link to dial".into());
+        }
+        let ready = state.waiters.iter().any(|w| (w.condition)(machine));
+        ready.then(|| "a waiting call has its answer".into())
+    }
+}
+
+impl<M: Machine> State<M> {
+    /// The wakers of all who have something to do now. Called under the lock, woken after it.
+    fn woken(&mut self, now: Instant) -> Vec<Waker> {
+        let machine = &self.machine;
+        let mut woken = Vec::new();
+        for (link, sleeper) in &mut self.links {
+            woken.extend(sleeper.wake_if(machine.wants(now, *link), || machine.ready_at(*link)));
+        }
+        woken.extend(self.supervisor.wake_if(machine.wants_dial(now), || machine.deadline()));
+        self.waiters.retain(|waiter| {
+            let ready = (waiter.condition)(machine);
+            if ready {
+                woken.push(waiter.waker.clone());
+            }
+            !ready
+        });
+        woken
+    }
+
+    fn everybody(&mut self) -> Vec<Waker> {
+        let links = self.links.values_mut().flat_map(|s| s.waker.take().into_iter().chain(s.busy.take()));
+        let waiters = self.waiters.drain(..).map(|w| w.waker);
+        links.chain(self.supervisor.waker.take()).chain(waiters).collect()
+    }
+}
+
+/// Asks every sleeper's question again, opens the lock, and wakes and tells whom it concerns.
+#[cold]
+#[inline(never)]
+fn finish<M: Machine>(mut guard: Guard<'_, M>, now: Instant) {
+    let state = &mut *guard.0;
+    let news = state.machine.take_news();
+    let woken = state.woken(now);
+    drop(guard);
+    news.into_iter().for_each(M::tell);
+    woken.into_iter().for_each(Waker::wake);
+}
+
+/// Sets the machine aside when a panic goes through the lock, and lets everybody know.
+struct Guard<'a, M: Machine>(MutexGuard<'a, State<M>>);
+
+impl<M: Machine> Drop for Guard<'_, M> {
+    #[inline]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken = true;
+            self.0.everybody().into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+fn broken() -> Error {
+    Error::new(ErrorKind::Fatal, "this client is broken: a panic happened inside it; build a new one")
+}
+
+/// Tokio's clock, which a paused runtime stops.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// See [`Shared::until`].
+pub(crate) struct Until<'a, M: Machine> {
+    shared: &'a Shared<M>,
+    condition: Option<Condition<M>>,
+    id: Option<u64>,
+}
+
+impl<M: Machine> Future for Until<'_, M> {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut guard = match self.shared.lock() {
+            Ok(guard) => guard,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        let state = &mut *guard.0;
+        if let Some(id) = self.id {
+            let Some(at) = state.waiters.iter().position(|w| w.id == id) else {
+                // Whoever found the condition true has taken it out.
+                self.id = None;
+                return Poll::Ready(if state.stopped { Err(closed()) } else { Ok(()) });
+            };
+            state.waiters[at].waker.clone_from(cx.waker());
+            return Poll::Pending;
+        }
+        let Some(condition) = self.condition.take() else { return Poll::Ready(Ok(())) };
+        if condition(&state.machine) {
+            return Poll::Ready(Ok(()));
+        }
+        if state.stopped {
+            return Poll::Ready(Err(closed()));
+        }
+        let id = state.next_waiter;
+        state.next_waiter += 1;
+        state.waiters.push(Waiter { id, waker: cx.waker().clone(), condition });
+        self.id = Some(id);
+        Poll::Pending
+    }
+}
+
+impl<M: Machine> Drop for Until<'_, M> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.shared.state.lock().waiters.retain(|w| w.id != id);
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "closed while waiting")
+}

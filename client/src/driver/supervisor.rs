@@ -1,0 +1,104 @@
+//! One task a machine: it opens the links that the machine wants and tells it that time has passed.
+//!
+//! It owns the timer of the machine's deadline. It refuses to know what the links carry. Invariant: each dial that it
+//! starts ends in `Opened` or `Lost`, even when its task panics.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::connection::Connection;
+use super::link::Io;
+use super::shared::Shared;
+use crate::config::ClientConfig;
+use crate::core::{Dial, Input, Link, Machine};
+use crate::error::{Error, ErrorKind};
+use crate::world::pause;
+
+/// Starts the supervisor of a machine. It ends, with every link, after [`Shared::stop`].
+pub(crate) fn start<M: Machine>(shared: &Arc<Shared<M>>, config: &Arc<ClientConfig>) {
+    let task = supervise(shared.clone(), config.clone());
+    shared.world.spawn("supervisor", Box::pin(task));
+}
+
+async fn supervise<M: Machine>(shared: Arc<Shared<M>>, config: Arc<ClientConfig>) {
+    while !shared.is_stopped() {
+        let dials = shared.with(|machine, now| {
+            if machine.deadline().is_some_and(|at| at <= now) {
+                machine.handle(now, Input::Tick);
+            }
+            std::iter::from_fn(|| machine.poll_dial(now)).collect::<Vec<Dial>>()
+        });
+        let Ok(dials) = dials else { return };
+        for dial in dials {
+            let task = run_link(shared.clone(), config.clone(), dial);
+            shared.world.spawn("link", Box::pin(task));
+        }
+        pause(&*shared.world).await;
+        sleep(&shared).await;
+    }
+}
+
+/// Until there is something to dial, or the deadline has come.
+async fn sleep<M: Machine>(shared: &Shared<M>) {
+    let mut timer = pin!(tokio::time::sleep_until(tokio::time::Instant::now()));
+    std::future::poll_fn(|cx| {
+        loop {
+            if shared.supervisor_sleeps(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let Some(alarm) = shared.alarm() else { return Poll::Pending };
+            timer.as_mut().reset(alarm.into());
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
+}
+
+/// Tells the machine that a link is gone, whichever way its task ends.
+struct Ended<M: Machine> {
+    shared: Arc<Shared<M>>,
+    link: Link,
+    cause: Option<Error>,
+}
+
+impl<M: Machine> Drop for Ended<M> {
+    fn drop(&mut self) {
+        let (link, died) = (self.link, || Error::new(ErrorKind::Connect, "the task of a connection ended early"));
+        let cause = self.cause.take().unwrap_or_else(died);
+        self.shared.gone(link);
+        // Fails only when the machine is broken, and then nobody is left to tell.
+        let _ = self.shared.with(|machine, now| machine.handle(now, Input::Lost { link, cause }));
+    }
+}
+
+async fn run_link<M: Machine>(shared: Arc<Shared<M>>, config: Arc<ClientConfig>, dial: Dial) {
+    let mut ended = Ended { shared: shared.clone(), link: dial.link, cause: None };
+    let cause = match open(&shared, &config, &dial).await {
+        Err(cause) => cause,
+        Ok(connection) => {
+            tracing::debug!(link = ?dial.link, peer = %connection.peer, "connected");
+            let (link, versions) = (dial.link, connection.versions.clone());
+            match shared.with(|machine, now| machine.handle(now, Input::Opened { link, versions })) {
+                Ok(()) => Io::new(shared, config, link, connection).run().await,
+                Err(cause) => cause,
+            }
+        }
+    };
+    tracing::debug!(link = ?dial.link, %cause, "disconnected");
+    ended.cause = Some(cause);
+}
+
+/// Opens the connection, unless everything is stopped meanwhile.
+async fn open<M: Machine>(shared: &Shared<M>, config: &Arc<ClientConfig>, dial: &Dial) -> Result<Connection, Error> {
+    let opening = Connection::open(&*shared.world, config.clone(), &dial.host, dial.port, dial.timeout);
+    let stopped = shared.until(|_| false);
+    tokio::select! {
+        biased;
+        opened = opening => opened,
+        _ = stopped => Err(Error::new(ErrorKind::Closed, "closed while connecting")),
+    }
+}

@@ -1,0 +1,191 @@
+//! What became of a record: one shared outcome a batch, one position a record.
+//!
+//! It owns the waking of whoever awaits a delivery. Nothing is allocated for a record: a [`Delivery`] is a pointer to its
+//! batch's outcome and the record's place in it. Invariant: an outcome is set once, and whoever waits is woken then.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+
+use ottla_protocol::wire::Str;
+use parking_lot::Mutex;
+
+use crate::core::batch::{BatchOutcome, Ticket};
+use crate::error::{Error, ErrorKind, Outcome};
+
+/// Where a record was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordMetadata {
+    /// The partition.
+    pub partition: i32,
+    /// The offset. `None` with `acks=0`, and when a retry was recognised as a duplicate whose offset the broker no
+    /// longer knows: the record is written once all the same.
+    pub offset: Option<i64>,
+    /// Milliseconds since the epoch, if the topic stamps records when it appends them
+    /// (`message.timestamp.type=LogAppendTime`).
+    pub log_append_time: Option<i64>,
+}
+
+/// The outcome that the records of a batch share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    topic: Str,
+    partition: i32,
+    outcome: OnceLock<BatchOutcome>,
+    waiters: Mutex<Vec<Waker>>,
+}
+
+impl Ticket for Arc<Shared> {
+    fn new(topic: &Str, partition: i32) -> Self {
+        let (topic, waiters) = (topic.clone(), Mutex::new(Vec::new()));
+        Arc::new(Shared { topic, partition, outcome: OnceLock::new(), waiters })
+    }
+
+    fn settle(self, outcome: BatchOutcome) {
+        let first = self.outcome.set(outcome).is_ok();
+        debug_assert!(first, "a batch is settled once");
+        let waiters = std::mem::take(&mut *self.waiters.lock());
+        waiters.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// The future outcome of a record that was accepted.
+///
+/// It resolves exactly once, by `delivery.timeout.ms` at the latest, with the place of the record or with an error whose
+/// [`outcome`](Error::outcome) says whether the record may be written. Dropping it detaches: the record is sent all
+/// the same, only nobody hears of it.
+///
+/// ```no_run
+/// # async fn run(orders: ottla::Topic) -> Result<(), ottla::Error> {
+/// let delivery = orders.enqueue(ottla::Payload::new(b"key", b"value")).await?;
+/// // ... enqueue more, then:
+/// let written = delivery.await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "an error of this record is only told here; drop it on purpose to detach"]
+pub struct Delivery {
+    batch: Arc<Shared>,
+    index: i32,
+}
+
+impl Delivery {
+    #[inline]
+    pub(crate) fn new(batch: Arc<Shared>, index: i32) -> Self {
+        Self { batch, index }
+    }
+
+    /// The outcome, if it is there; never waits.
+    #[inline]
+    pub fn now(&self) -> Option<Result<RecordMetadata, Error>> {
+        self.batch.outcome.get().map(|outcome| self.read(outcome))
+    }
+
+    /// For the simulator: whether somebody waits although the outcome is there.
+    #[inline]
+    fn read(&self, outcome: &BatchOutcome) -> Result<RecordMetadata, Error> {
+        match outcome {
+            BatchOutcome::Written { base_offset, log_append_time } => Ok(RecordMetadata {
+                partition: self.batch.partition,
+                offset: base_offset.map(|base| base.saturating_add(i64::from(self.index))),
+                log_append_time: *log_append_time,
+            }),
+            BatchOutcome::Failed(error) => Err(error.clone()),
+            BatchOutcome::Refused { error, records } => Err(self.refused(error, records)),
+        }
+    }
+
+    #[cold]
+    fn refused(&self, error: &Error, records: &[(i32, Option<Str>)]) -> Error {
+        match records.iter().find(|(index, _)| *index == self.index) {
+            Some((_, Some(text))) => error.clone().with_context(text.as_str()).with_outcome(Outcome::Rejected),
+            Some((_, None)) => error.clone().with_outcome(Outcome::Rejected),
+            None => {
+                let message = format!("{}-{}: another record of the batch was refused", self.batch.topic, self.batch.partition);
+                Error::new(ErrorKind::BatchRefused, message).with_outcome(Outcome::NotWritten).with_source(error.clone())
+            }
+        }
+    }
+}
+
+impl Future for Delivery {
+    type Output = Result<RecordMetadata, Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(outcome) = self.now() {
+            return Poll::Ready(outcome);
+        }
+        let mut waiters = self.batch.waiters.lock();
+        // The outcome may have come before the lock; after it, whoever sets it finds the waker.
+        match self.now() {
+            Some(outcome) => Poll::Ready(outcome),
+            None => {
+                if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
+                    waiters.push(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Deliveries in the order in which their records were enqueued: a window of records on their way.
+///
+/// Waiting for the oldest costs one wake-up a batch, where a set that polls each delivery costs one a record.
+///
+/// ```no_run
+/// # async fn run(orders: ottla::Topic) -> Result<(), ottla::Error> {
+/// let mut window = ottla::Deliveries::default();
+/// for n in 0..1_000_000_u32 {
+///     window.push(orders.enqueue(ottla::Payload::value(&n.to_be_bytes())).await?);
+///     while window.len() > 100_000 {
+///         window.next().await.transpose()?;
+///     }
+/// }
+/// while let Some(written) = window.next().await {
+///     written?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct Deliveries(VecDeque<Delivery>);
+
+impl Deliveries {
+    /// Adds the youngest.
+    #[inline]
+    pub fn push(&mut self, delivery: Delivery) {
+        self.0.push_back(delivery);
+    }
+
+    /// How many have not been taken.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether all have been taken.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Waits for the oldest and takes it; `None` when there is none. Dropping the future loses nothing.
+    #[inline]
+    pub async fn next(&mut self) -> Option<Result<RecordMetadata, Error>> {
+        let outcome = Pin::new(self.0.front_mut()?).await;
+        self.0.pop_front();
+        Some(outcome)
+    }
+
+    /// Takes the oldest if its outcome is there; never waits.
+    #[inline]
+    pub fn try_next(&mut self) -> Option<Result<RecordMetadata, Error>> {
+        let outcome = self.0.front()?.now()?;
+        self.0.pop_front();
+        Some(outcome)
+    }
+}
