@@ -6,7 +6,8 @@
 
 use bytes::{Bytes, BytesMut};
 use ottla_protocol::records::{
-    Batch, BatchBuilder, Codec, Compression, Compressor, DECOMPRESSED_BYTES_MAX, Decompressor, Header, Stamp, batches, stamp,
+    Batch, BatchBuilder, Codec, Compression, Compressor, DECOMPRESSED_BYTES_MAX, Decompressor, Header, Stamp,
+    batches, stamp,
 };
 use std::hint::black_box;
 use std::time::Instant;
@@ -28,7 +29,9 @@ fn main() {
         };
         let mut spare = BytesMut::with_capacity(BATCH_BYTES);
         run("encode, with CRC", &mut || spare = sealed(fill(std::mem::take(&mut spare), &values, &[])));
-        run("encode, without CRC", &mut || spare = fill(std::mem::take(&mut spare), &values, &[]).into_parts().0);
+        run("encode, without CRC", &mut || {
+            spare = fill(std::mem::take(&mut spare), &values, &[]).into_parts().0
+        });
         let header = [Header { key: "trace", value: Some(b"0123456789abcdef") }];
         run("encode with a header, with CRC", &mut || {
             spare = sealed(fill(std::mem::take(&mut spare), &values, &header));
@@ -42,7 +45,8 @@ fn main() {
         });
         run("lend", &mut || lend(batches(&plain).next().unwrap().unwrap(), &mut decompressor));
         run("lend by the iterator", &mut || {
-            let open = Batch::parse(plain.clone()).unwrap().open(&mut decompressor, DECOMPRESSED_BYTES_MAX).unwrap();
+            let open =
+                Batch::parse(plain.clone()).unwrap().open(&mut decompressor, DECOMPRESSED_BYTES_MAX).unwrap();
             for record in open.records() {
                 let record = record.unwrap();
                 black_box((record.offset, record.timestamp, record.value));
@@ -118,8 +122,22 @@ struct Values {
 impl Values {
     fn new(size: usize) -> Values {
         const WORDS: [&str; 16] = [
-            "partition", "offset", "leader", "epoch", "magnitude", "network", "station", "depth", "latitude", "longitude",
-            "place", "time", "quake", "status", "reviewed", "type",
+            "partition",
+            "offset",
+            "leader",
+            "epoch",
+            "magnitude",
+            "network",
+            "station",
+            "depth",
+            "latitude",
+            "longitude",
+            "place",
+            "time",
+            "quake",
+            "status",
+            "reviewed",
+            "type",
         ];
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         let mut bytes = Vec::new();

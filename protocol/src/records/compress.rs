@@ -152,23 +152,27 @@ impl Codec {
     /// # Errors
     /// [`CompressionError::Level`] or [`CompressionError::NotCompiled`].
     pub fn new(compression: Compression, level: Option<i32>) -> Result<Codec, CompressionError> {
-        let (default, possible, allowed) = match compression {
-            Compression::None => (0, 0..=-1, "it has no levels"),
-            Compression::Snappy => (0, 0..=-1, "it has no levels"),
-            Compression::Gzip => (-1, -1..=9, "it is 1 to 9, or -1 for the default"),
-            Compression::Lz4 => {
-                (9, 9..=9, "other levels than 9 need the feature 'lz4-hc', which is not in this build")
-            }
-            Compression::Zstd => (3, -131_072..=22, "it is -131072 to 22"),
-        };
         if compression == Compression::Zstd && !cfg!(feature = "zstd") {
             return Err(CompressionError::NotCompiled { compression, feature: "zstd" });
         }
-        let no_such = |level| !possible.contains(&level) || (compression == Compression::Gzip && level == 0);
+        let (default, allowed) = match compression {
+            Compression::None | Compression::Snappy => (0, "it has no levels"),
+            Compression::Gzip => (-1, "its levels are 1 to 9, and -1 for the default"),
+            Compression::Lz4 => {
+                (9, "other levels than 9 need the feature 'lz4-hc', which is not in this build")
+            }
+            Compression::Zstd => (3, "its levels are -131072 to 22"),
+        };
+        let possible = |level| match compression {
+            Compression::None | Compression::Snappy => false,
+            Compression::Gzip => level == default || (1..=9).contains(&level),
+            Compression::Lz4 => level == default,
+            Compression::Zstd => (-131_072..=22).contains(&level),
+        };
         match level {
             None => Ok(Codec { compression, level: default }),
-            Some(level) if no_such(level) => Err(CompressionError::Level { compression, level, allowed }),
-            Some(level) => Ok(Codec { compression, level }),
+            Some(level) if possible(level) => Ok(Codec { compression, level }),
+            Some(level) => Err(CompressionError::Level { compression, level, allowed }),
         }
     }
 
