@@ -5,8 +5,8 @@
 //! refused by name, and nothing is ignored without being listed. Every limit has a name here, and none of them is
 //! "for ever".
 //!
-//! The fields are visible to the crate alone and the compiler reports those that nobody reads, so that a setting
-//! without an effect cannot be offered. Errors use Kafka's own key names, also for the typed builders.
+//! A test sees to it that each field is read by somebody outside, so that a setting without an effect cannot be
+//! offered. Errors use Kafka's own key names, also for the typed builders.
 
 use std::time::Duration;
 

@@ -6,7 +6,8 @@
 //!
 //! A link is pulled: its task asks [`Machine::poll_work`] whenever its socket can take more. Nothing is pushed, so a
 //! machine cannot flood a slow broker, and batches grow while a socket is slow.
-#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+// Tests may read a clock to start from.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub(crate) mod accumulator;
 pub(crate) mod ask;
@@ -39,8 +40,23 @@ pub(crate) enum Lane {
     Produce,
     /// Long polls for records.
     Fetch,
+    /// Fetches for partitions that joined while a long poll was out: they do not wait for it.
+    Aside,
     /// JoinGroup, SyncGroup and heartbeats: a JoinGroup waits as long as a rebalance takes.
     Group,
+}
+
+/// A partition by name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TopicPartition {
+    pub(crate) topic: Str,
+    pub(crate) partition: i32,
+}
+
+impl std::fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
 }
 
 /// One connection to one broker. Negative nodes are bootstrap addresses whose node id is not known.

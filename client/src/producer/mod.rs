@@ -75,7 +75,7 @@ impl<'a> Payload<'a> {
 ///
 /// ```no_run
 /// # async fn run(client: ottla::Client) -> Result<(), ottla::Error> {
-/// let producer = client.producer().compression(ottla::Codec::new(ottla::Compression::Lz4, None)?).build()?;
+/// let producer = client.producer().compression(ottla::Compression::Lz4).build()?;
 /// producer.topic("orders").send(ottla::Payload::value(b"tea")).await?;
 /// # Ok(())
 /// # }
