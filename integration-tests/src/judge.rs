@@ -89,99 +89,102 @@ impl Judge {
         partitions: i32,
         configs: &[(&str, &str)],
     ) -> Result<(), Failure> {
-        retrying(format_args!("create topic {name}"), async || {
-            let metadata = self.metadata(None).await?;
-            let mut controller = self.node(&metadata, metadata.controller_id).await?;
-            let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
-                name: (*name).into(),
-                value: Some((*value).into()),
-            });
-            let topic = CreatableTopic {
-                name: name.into(),
-                num_partitions: partitions,
-                replication_factor: -1,
-                configs: configs.collect(),
-                ..Default::default()
-            };
-            let request =
-                CreateTopicsRequest { topics: vec![topic], timeout_ms: 10_000, ..Default::default() };
-            let answer = controller.ask(&request, i16::MAX).await?;
-            for topic in answer.topics {
-                let there = topic.error_code == ErrorCode::TOPIC_ALREADY_EXISTS;
-                ensure!(
-                    there || topic.error_code.is_ok(),
-                    "{:?} {:?}",
-                    topic.error_code,
-                    topic.error_message
-                );
-            }
-            Ok(())
+        retrying(format!("create topic {name}"), || Box::pin(self.try_create(name, partitions, configs)))
+            .await?;
+        retrying(format!("wait for the leaders of {name}"), || {
+            Box::pin(self.try_leaders(name, Some(partitions)))
         })
         .await?;
-        retrying(format_args!("wait for the leaders of {name}"), async || {
-            let leaders = self.leaders(&self.metadata(Some(name)).await?, name)?;
-            ensure!(i32::try_from(leaders.len()) == Ok(partitions), "{} of {partitions} led", leaders.len());
-            Ok(())
-        })
-        .await
+        Ok(())
     }
 
     /// Waits until so many nodes are members of the cluster.
     pub async fn wait_for_nodes(&self, nodes: usize) -> Result<(), Failure> {
-        retrying("wait for the nodes", async || {
-            let found = self.metadata(None).await?.brokers.len();
-            ensure!(found == nodes, "{found} of {nodes} are there");
-            Ok(())
-        })
-        .await
+        retrying("wait for the nodes".into(), || Box::pin(self.try_count(nodes))).await
     }
 
     /// The leader of each partition.
-    pub async fn leaders_of(&self, topic: &str) -> Result<BTreeMap<i32, i32>, Failure> {
-        let what = format_args!("find the leaders of {topic}");
-        retrying(what, async || self.leaders(&self.metadata(Some(topic)).await?, topic)).await
+    pub async fn leaders(&self, topic: &str) -> Result<BTreeMap<i32, i32>, Failure> {
+        retrying(format!("find the leaders of {topic}"), || Box::pin(self.try_leaders(topic, None))).await
     }
 
     /// Every record of every partition, from the start to the high watermark.
     pub async fn read(&self, topic: &str) -> Result<BTreeMap<i32, Vec<FoundRecord>>, Failure> {
-        retrying(format_args!("read {topic}"), async || {
-            let metadata = self.metadata(Some(topic)).await?;
-            let mut log = BTreeMap::new();
-            for (partition, leader) in self.leaders(&metadata, topic)? {
-                let mut leader = self.node(&metadata, leader).await?;
-                log.insert(partition, leader.read(topic, partition).await?);
-            }
-            Ok(log)
-        })
-        .await
+        retrying(format!("read {topic}"), || Box::pin(self.try_read(topic))).await
     }
 
     /// The offsets that a group has committed; partitions without a commit are left out.
     pub async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>, Failure> {
-        retrying(format_args!("ask for the offsets of {group}"), async || {
-            let metadata = self.metadata(Some(topic)).await?;
-            let partition_indexes = self.leaders(&metadata, topic)?.into_keys().collect();
-            let mut any = self.any().await?;
-            let find = FindCoordinatorRequest { key: group.into(), key_type: 0, ..Default::default() };
-            let coordinator = any.ask(&find, 3).await?;
-            ensure!(coordinator.error_code.is_ok(), "{:?}", coordinator.error_code);
-            let mut coordinator = self.node(&metadata, coordinator.node_id).await?;
-            let topics =
-                vec![OffsetFetchTopic { name: topic.into(), partition_indexes, ..Default::default() }];
-            let request =
-                OffsetFetchRequest { group_id: group.into(), topics: Some(topics), ..Default::default() };
-            let answer = coordinator.ask(&request, 7).await?;
-            ensure!(answer.error_code.is_ok(), "{:?}", answer.error_code);
-            let mut committed = BTreeMap::new();
-            for partition in answer.topics.into_iter().flat_map(|topic| topic.partitions) {
-                ensure!(partition.error_code.is_ok(), "{:?}", partition.error_code);
-                if partition.committed_offset >= 0 {
-                    committed.insert(partition.partition_index, partition.committed_offset);
-                }
+        retrying(format!("ask for the offsets of {group}"), || Box::pin(self.try_committed(group, topic)))
+            .await
+    }
+
+    async fn try_create(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<(), Failure> {
+        let metadata = self.metadata(None).await?;
+        let mut controller = self.node(&metadata, metadata.controller_id).await?;
+        let configs = configs
+            .iter()
+            .map(|(name, value)| CreatableTopicConfig { name: (*name).into(), value: Some((*value).into()) });
+        let topic = CreatableTopic {
+            name: name.into(),
+            num_partitions: partitions,
+            replication_factor: -1,
+            configs: configs.collect(),
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 10_000, ..Default::default() };
+        let answer = controller.ask(&request, i16::MAX).await?;
+        for topic in answer.topics {
+            // An attempt whose answer was lost may have created it.
+            let there = topic.error_code == ErrorCode::TOPIC_ALREADY_EXISTS;
+            ensure!(there || topic.error_code.is_ok(), "{:?} {:?}", topic.error_code, topic.error_message);
+        }
+        Ok(())
+    }
+
+    async fn try_count(&self, nodes: usize) -> Result<(), Failure> {
+        let found = self.metadata(None).await?.brokers.len();
+        ensure!(found == nodes, "{found} of {nodes} are there");
+        Ok(())
+    }
+
+    async fn try_leaders(&self, topic: &str, partitions: Option<i32>) -> Result<BTreeMap<i32, i32>, Failure> {
+        let leaders = leaders(&self.metadata(Some(topic)).await?, topic)?;
+        let all = partitions.is_none_or(|partitions| i32::try_from(leaders.len()) == Ok(partitions));
+        ensure!(all, "{} of {partitions:?} have a leader", leaders.len());
+        Ok(leaders)
+    }
+
+    async fn try_read(&self, topic: &str) -> Result<BTreeMap<i32, Vec<FoundRecord>>, Failure> {
+        let metadata = self.metadata(Some(topic)).await?;
+        let mut log = BTreeMap::new();
+        for (partition, leader) in leaders(&metadata, topic)? {
+            let mut leader = self.node(&metadata, leader).await?;
+            log.insert(partition, leader.read(topic, partition).await?);
+        }
+        Ok(log)
+    }
+
+    async fn try_committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>, Failure> {
+        let metadata = self.metadata(Some(topic)).await?;
+        let partition_indexes = leaders(&metadata, topic)?.into_keys().collect();
+        let find = FindCoordinatorRequest { key: group.into(), key_type: 0, ..Default::default() };
+        let coordinator = self.any().await?.ask(&find, 3).await?;
+        ensure!(coordinator.error_code.is_ok(), "{:?}", coordinator.error_code);
+        let mut coordinator = self.node(&metadata, coordinator.node_id).await?;
+        let topics = vec![OffsetFetchTopic { name: topic.into(), partition_indexes, ..Default::default() }];
+        let request =
+            OffsetFetchRequest { group_id: group.into(), topics: Some(topics), ..Default::default() };
+        let answer = coordinator.ask(&request, 7).await?;
+        ensure!(answer.error_code.is_ok(), "{:?}", answer.error_code);
+        let mut committed = BTreeMap::new();
+        for partition in answer.topics.into_iter().flat_map(|topic| topic.partitions) {
+            ensure!(partition.error_code.is_ok(), "{:?}", partition.error_code);
+            if partition.committed_offset >= 0 {
+                committed.insert(partition.partition_index, partition.committed_offset);
             }
-            Ok(committed)
-        })
-        .await
+        }
+        Ok(committed)
     }
 
     async fn metadata(&self, topic: Option<&str>) -> Result<MetadataResponse, Failure> {
@@ -190,19 +193,6 @@ impl Judge {
         let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..Default::default() };
         // Version 4 is the first that can forbid automatic creation.
         self.any().await?.ask(&request, 9).await
-    }
-
-    fn leaders(&self, metadata: &MetadataResponse, topic: &str) -> Result<BTreeMap<i32, i32>, Failure> {
-        let Some(topic) = metadata.topics.iter().find(|found| found.name.as_deref() == Some(topic)) else {
-            fail!("{topic} is not in the metadata");
-        };
-        ensure!(topic.error_code.is_ok(), "{:?}", topic.error_code);
-        let mut leaders = BTreeMap::new();
-        for partition in &topic.partitions {
-            ensure!(partition.error_code.is_ok(), "{:?}", partition.error_code);
-            leaders.insert(partition.partition_index, partition.leader_id);
-        }
-        Ok(leaders)
     }
 
     async fn any(&self) -> Result<Peer, Failure> {
@@ -222,6 +212,20 @@ impl Judge {
         };
         Peer::open(&self.dial, &node.host, u16::try_from(node.port)?).await
     }
+}
+
+/// The leader of each partition; a partition without one is a failure.
+fn leaders(metadata: &MetadataResponse, topic: &str) -> Result<BTreeMap<i32, i32>, Failure> {
+    let Some(topic) = metadata.topics.iter().find(|found| found.name.as_deref() == Some(topic)) else {
+        fail!("{topic} is not in the metadata");
+    };
+    ensure!(topic.error_code.is_ok(), "{:?}", topic.error_code);
+    let mut leaders = BTreeMap::new();
+    for partition in &topic.partitions {
+        ensure!(partition.error_code.is_ok(), "{:?}", partition.error_code);
+        leaders.insert(partition.partition_index, partition.leader_id);
+    }
+    Ok(leaders)
 }
 
 /// One connection, one request at a time.
@@ -316,11 +320,10 @@ impl Peer {
     }
 }
 
+type Attempt<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
+
 /// Tries until it succeeds or the limit is over; then the last failure is told.
-async fn retrying<T>(
-    what: impl std::fmt::Display,
-    mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
-) -> Result<T, Failure> {
+async fn retrying<'a, T>(what: String, attempt: impl Fn() -> Attempt<'a, T> + Send) -> Result<T, Failure> {
     let end = Instant::now() + RETRY_LIMIT;
     loop {
         match attempt().await {

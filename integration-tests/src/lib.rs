@@ -4,6 +4,7 @@
 //! runs is a [`backend::Backend`]; what may go wrong there is the backend's business. Invariant: no scenario knows which
 //! world it is in, it only asks what the world can do.
 
+pub mod backend;
 pub mod checks;
 pub mod failure;
 pub mod judge;
@@ -11,8 +12,12 @@ pub mod kafka;
 pub mod network;
 pub mod random;
 pub mod record;
+pub mod scenarios;
+mod seam;
+pub mod simulate;
 pub mod tasks;
 pub mod trace;
+pub mod traffic;
 pub mod world;
 
 pub use failure::Failure;

@@ -7,7 +7,11 @@ use std::io;
 use std::task::{Context, Poll};
 
 impl ottla::world::World for Simulation {
-    fn connect(&self, host: &str, port: u16) -> ottla::world::Work<io::Result<Box<dyn ottla::world::Stream>>> {
+    fn connect(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> ottla::world::Work<io::Result<Box<dyn ottla::world::Stream>>> {
         let opening = self.network.connect(host, port);
         Box::pin(async move { Ok(Box::new(opening.await?) as Box<dyn ottla::world::Stream>) })
     }

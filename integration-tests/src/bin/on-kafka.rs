@@ -3,11 +3,16 @@
 //! Owns the command line only: the cluster is `kafka`, the scenarios are `scenarios`.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line tool speaks on both
 
+use ottla_integration_tests::backend::Backend;
 use ottla_integration_tests::kafka::{KafkaCluster, Settings};
+use ottla_integration_tests::scenarios::matching;
 use ottla_integration_tests::{Failure, ensure, fail};
 use std::process::{Child, Command, ExitCode};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
+
+const SCENARIO_LIMIT: Duration = Duration::from_secs(180);
 
 const HELP: &str = "\
 on-kafka [--version 4.4.0] [--nodes 1] [--set KEY=VALUE]... and one of
@@ -87,9 +92,40 @@ async fn run(options: Options) -> Result<ExitCode, Failure> {
         std::future::pending::<()>().await;
     }
     if options.command.is_empty() {
-        fail!("no scenarios yet: {}", options.only);
+        return run_scenarios(Arc::new(cluster), &options.only).await;
     }
     run_command(&cluster, &options).await
+}
+
+/// One line a scenario; a failed one does not keep the others from running.
+async fn run_scenarios(cluster: Arc<KafkaCluster>, only: &str) -> Result<ExitCode, Failure> {
+    let (mut passed, mut failed) = (0, 0);
+    for scenario in matching(only) {
+        let started = Instant::now();
+        let backend = Backend::kafka(cluster.clone(), 1)?;
+        // A task of its own: a panic is this scenario's failure.
+        let ended = tokio::spawn(timeout(SCENARIO_LIMIT, (scenario.run)(backend.clone()))).await;
+        let failure = match ended {
+            Ok(Ok(result)) => result.err(),
+            Ok(Err(_)) => Some(Failure::new(format!("it did not end within {SCENARIO_LIMIT:?}"))),
+            Err(panic) => Some(panic.into()),
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        match failure {
+            None => {
+                passed += 1;
+                println!("ok     {} ({seconds:.1} s)", scenario.name);
+            }
+            Some(failure) => {
+                failed += 1;
+                println!("FAILED {} ({seconds:.1} s): {failure}", scenario.name);
+            }
+        }
+        // A scenario that failed in the middle of trouble may have left a node that is still starting.
+        backend.judge().wait_for_nodes(usize::from(cluster.nodes())).await?;
+    }
+    println!("{passed} passed, {failed} failed");
+    Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs the command to its end, beside the chaos that was asked for.

@@ -1,0 +1,212 @@
+//! Consumer groups: everything arrives, in order, and only what is finished is committed, whoever comes and goes.
+
+use crate::backend::{Backend, Task};
+use crate::checks::{History, Log};
+use crate::traffic::{look_at_commits, read, receive, write};
+use crate::{Failure, ensure};
+use ottla::{Assignor, Client, Consumer, When};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+const CLOSE: Duration = Duration::from_secs(30);
+/// After the trouble is over, a group must have read everything by then.
+const CATCH_UP: Duration = Duration::from_secs(60);
+
+fn consumer(backend: &Backend, client: &Client, group: &str, topic: &str, records: u32) -> Result<Consumer, Failure> {
+    let when = When::Hybrid { records, within: Duration::from_secs(2) };
+    let consumer = client.consumer().group(group).subscribe([topic]).commit_when(when).build()?;
+    backend.watch(consumer.probe());
+    Ok(consumer)
+}
+
+/// Everything of the log has been received by somebody.
+fn has_all(history: &History, log: &Log) -> bool {
+    let received = history.received_ids();
+    log.values().flatten().all(|record| received.contains(&record.id))
+}
+
+/// Looks at the group's commits until it is told to stop.
+fn watch_commits(backend: &Backend, group: &str, topic: &str, history: &Arc<History>, over: &Arc<AtomicBool>) -> Task<Result<(), Failure>> {
+    let (world, group, topic) = (backend.clone(), group.to_string(), topic.to_string());
+    let (history, over) = (history.clone(), over.clone());
+    backend.spawn("watch commits", async move {
+        while !over.load(Ordering::Relaxed) {
+            look_at_commits(&world, &group, &topic, &history).await?;
+            sleep(Duration::from_millis(150)).await;
+        }
+        Ok(())
+    })
+}
+
+/// Two members, range assignment, a steady stream of records: C1, C2, C4, and after the end everything is committed.
+pub(super) async fn a_group_reads_everything_and_commits_it(backend: &Backend) -> Result<(), Failure> {
+    let (topic, group) = (backend.topic("all", 4).await?, backend.unique("group"));
+    let (history, over) = (Arc::new(History::default()), Arc::new(AtomicBool::new(false)));
+    let client = backend.client().build()?;
+    let watching = watch_commits(backend, &group, &topic, &history, &over);
+    let trouble = backend.trouble(&topic);
+    let enough = Arc::new(AtomicBool::new(false));
+    let members: Vec<_> = (0..2)
+        .map(|member| {
+            let (backend, client, history, enough) =
+                (backend.clone(), client.clone(), history.clone(), enough.clone());
+            let (group, topic) = (group.clone(), topic.clone());
+            let world = backend.clone();
+            world.spawn("member", async move {
+                let mut consumer = consumer(&backend, &client, &group, &topic, 20)?;
+                read(&backend, &mut consumer, &history, member, || enough.load(Ordering::Relaxed)).await?;
+                consumer.close(CLOSE).await;
+                Ok::<_, Failure>(())
+            })
+        })
+        .collect();
+    let producer = client.producer().build()?;
+    backend.watch(producer.probe());
+    write(backend, &producer.topic(&topic), &history, 0, 0..backend.scale(300)).await?;
+    producer.close(CLOSE).await;
+    trouble.end().await?;
+    let log = backend.log(&topic).await?;
+    let end = Instant::now() + CATCH_UP;
+    while !has_all(&history, &log) {
+        ensure!(Instant::now() < end, "no progress (L2): {} of {} records received", history.received_ids().len(), log.values().map(Vec::len).sum::<usize>());
+        sleep(Duration::from_millis(200)).await;
+    }
+    enough.store(true, Ordering::Relaxed);
+    for member in members {
+        member.join().await??;
+    }
+    over.store(true, Ordering::Relaxed);
+    watching.join().await??;
+    look_at_commits(backend, &group, &topic, &history).await?;
+    history.check_sends(&log, true)?;
+    history.check_receipts(&log, true)?;
+    history.check_all_committed(&log)
+}
+
+/// Members join, leave and crash while records flow; nobody skips a record, and no commit runs ahead of the work.
+pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Result<(), Failure> {
+    let (topic, group) = (backend.topic("come-and-go", 5).await?, backend.unique("group"));
+    let (history, over) = (Arc::new(History::default()), Arc::new(AtomicBool::new(false)));
+    let client = backend.client().build()?;
+    let watching = watch_commits(backend, &group, &topic, &history, &over);
+    let enough = Arc::new(AtomicBool::new(false));
+    let places: Vec<_> = (0..3)
+        .map(|place| {
+            let member = Member { place, group: group.clone(), topic: topic.clone(), history: history.clone(), enough: enough.clone() };
+            let (world, client) = (backend.clone(), client.clone());
+            backend.spawn("member", async move { member.live(&world, &client).await })
+        })
+        .collect();
+    let producer = client.producer().build()?;
+    backend.watch(producer.probe());
+    let records = producer.topic(&topic);
+    for part in 0..10 {
+        let count = backend.scale(30);
+        write(backend, &records, &history, 0, part * count..(part + 1) * count).await?;
+        sleep(Duration::from_millis(700)).await;
+    }
+    producer.close(CLOSE).await;
+    let log = backend.log(&topic).await?;
+    let end = Instant::now() + CATCH_UP;
+    while !has_all(&history, &log) {
+        ensure!(Instant::now() < end, "no progress (L2): {} received", history.received_ids().len());
+        sleep(Duration::from_millis(200)).await;
+    }
+    enough.store(true, Ordering::Relaxed);
+    for place in places {
+        place.join().await??;
+    }
+    over.store(true, Ordering::Relaxed);
+    watching.join().await??;
+    history.check_receipts(&log, true)
+}
+
+/// A place in a group that is taken by one consumer after the other.
+struct Member {
+    place: u32,
+    group: String,
+    topic: String,
+    history: Arc<History>,
+    enough: Arc<AtomicBool>,
+}
+
+impl Member {
+    async fn live(self, backend: &Backend, client: &Client) -> Result<(), Failure> {
+        let mut random = backend.random(&format!("member {}", self.place));
+        let mut life = 0;
+        while !self.enough.load(Ordering::Relaxed) {
+            life += 1;
+            let assignor = random.choose(&[Assignor::Range, Assignor::CooperativeSticky]);
+            // All members of a group must agree, so each lists both, the preferred one first.
+            let other = if assignor == Assignor::Range { Assignor::CooperativeSticky } else { Assignor::Range };
+            let _ = other;
+            let when = When::Hybrid { records: 7, within: Duration::from_millis(500) };
+            let mut consumer =
+                client.consumer().group(&self.group).subscribe([&self.topic]).commit_when(when).build()?;
+            backend.watch(consumer.probe());
+            let until = Instant::now() + Duration::from_millis(500 + random.below(6_000));
+            let who = self.place * 1_000 + life;
+            let crash = random.percent(30);
+            let mut in_hand = None;
+            while Instant::now() < until && !self.enough.load(Ordering::Relaxed) {
+                if let Some((partition, offset)) = in_hand.take() {
+                    self.history.finished(partition, offset);
+                }
+                let Ok(next) = timeout(Duration::from_millis(100), consumer.recv()).await else { continue };
+                let Some(record) = next? else { break };
+                in_hand = Some(receive(backend, &record, &self.history, who)?);
+                if random.percent(10) {
+                    sleep(Duration::from_millis(random.below(200))).await;
+                }
+            }
+            if crash {
+                drop(consumer);
+            } else {
+                consumer.close(CLOSE).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was in hand when a member died is delivered again; what it had finished and committed is not lost.
+pub(super) async fn a_crash_repeats_records_and_skips_none(backend: &Backend) -> Result<(), Failure> {
+    let (topic, group) = (backend.topic("crash", 2).await?, backend.unique("group"));
+    let history = Arc::new(History::default());
+    let client = backend.client().build()?;
+    let producer = client.producer().build()?;
+    let count = backend.scale(60);
+    write(backend, &producer.topic(&topic), &history, 0, 0..count).await?;
+    producer.close(CLOSE).await;
+    let log = backend.log(&topic).await?;
+    let mut random = backend.random("crash");
+    let mut member = 0;
+    let end = Instant::now() + 3 * CATCH_UP;
+    while !has_all(&history, &log) {
+        ensure!(Instant::now() < end, "no progress (L2): {} received", history.received_ids().len());
+        member += 1;
+        let mut consumer = consumer(backend, &client, &group, &topic, 5)?;
+        let mut left = 1 + random.below(u64::from(count) / 2);
+        let mut in_hand = None;
+        while left > 0 && !has_all(&history, &log) {
+            left -= 1;
+            if let Some((partition, offset)) = in_hand.take() {
+                history.finished(partition, offset);
+            }
+            let Ok(next) = timeout(Duration::from_secs(10), consumer.recv()).await else { break };
+            let Some(record) = next? else { break };
+            in_hand = Some(receive(backend, &record, &history, member)?);
+            if random.percent(5) {
+                sleep(Duration::from_millis(300)).await;
+            }
+        }
+        drop(consumer);
+        look_at_commits(backend, &group, &topic, &history).await?;
+    }
+    let lost: BTreeSet<_> = log.values().flatten().map(|record| record.id).collect();
+    ensure!(lost.is_subset(&history.received_ids()), "poll-skip (C4)");
+    history.check_receipts(&log, true)
+}

@@ -1,0 +1,64 @@
+//! Every scenario, by name. A file holds what belongs to one part of the client.
+//!
+//! A scenario is told nothing of its world. A *stormy* one must keep its promises while connections break, stall and are
+//! refused and leaders move; a fair one judges an answer, not endurance.
+
+//mod admin;
+mod bad_input;
+//mod group;
+//mod positions;
+mod produce;
+
+use crate::Failure;
+use crate::backend::Backend;
+use std::pin::Pin;
+
+/// A scenario on its way.
+pub type Work = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// Something that users do, and what must hold meanwhile and afterwards.
+pub struct Scenario {
+    /// The function's name.
+    pub name: &'static str,
+    /// Whether the simulated network breaks things meanwhile.
+    pub stormy: bool,
+    /// Runs it.
+    pub run: fn(Backend) -> Work,
+}
+
+const STORMY: bool = true;
+const FAIR: bool = false;
+
+macro_rules! scenarios {
+    ($($weather:ident $file:ident::$name:ident,)*) => {
+        /// Every scenario.
+        pub const ALL: &[Scenario] = &[$(Scenario {
+            name: stringify!($name),
+            stormy: $weather,
+            run: |backend| Box::pin(async move { $file::$name(&backend).await }),
+        }),*];
+    };
+}
+
+scenarios! {
+    FAIR produce::records_come_back_as_they_were_sent,
+    STORMY produce::acknowledged_records_are_in_the_log_once_and_in_order,
+    STORMY produce::every_send_ends_by_its_deadline,
+    FAIR produce::flush_and_close_account_for_every_record,
+    STORMY produce::a_full_buffer_makes_senders_wait,
+    FAIR produce::weaker_acknowledgements_still_arrive,
+    FAIR produce::compressed_records_come_back,
+    //    STORMY group::a_group_reads_everything_and_commits_it,
+    //    STORMY group::members_come_and_go_without_a_gap,
+    //    STORMY group::a_crash_repeats_records_and_skips_none,
+    //    FAIR positions::seek_pause_and_resume_are_obeyed,
+    //    FAIR admin::topics_are_created_described_and_deleted,
+    FAIR bad_input::a_record_that_is_too_large_is_refused_alone,
+    FAIR bad_input::an_unknown_topic_fails_by_the_deadline,
+    FAIR bad_input::an_address_without_a_broker_fails_by_the_deadline,
+}
+
+/// The scenarios whose name holds `filter`.
+pub fn matching(filter: &str) -> Vec<&'static Scenario> {
+    ALL.iter().filter(|scenario| scenario.name.contains(filter)).collect()
+}

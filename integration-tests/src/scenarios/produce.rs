@@ -1,0 +1,247 @@
+//! Sends: what is acknowledged, what is not, and what a producer says of it.
+
+use crate::backend::Backend;
+use crate::checks::{Ending, History};
+use crate::record::RecordId;
+use crate::traffic::{enqueue, settle, write};
+use crate::{Failure, ensure};
+use ottla::{Acks, Compression, Header, Outcome, Payload};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+const CLOSE: Duration = Duration::from_secs(30);
+
+/// Null and empty are told apart, headers keep their order, timestamps and bytes are untouched (F20).
+pub(super) async fn records_come_back_as_they_were_sent(backend: &Backend) -> Result<(), Failure> {
+    let name = backend.topic("plain", 1).await?;
+    let client = backend.client().build()?;
+    let producer = client.producer().build()?;
+    backend.watch(producer.probe());
+    let topic = producer.topic(&name);
+    let headers = [
+        Header { key: "trace", value: Some(b"1") },
+        Header { key: "trace", value: None },
+        Header { key: "empty", value: Some(b"") },
+    ];
+    let sent = [
+        Payload { key: Some(b"k"), value: Some(b"v"), ..Payload::default() },
+        Payload { key: Some(b""), value: Some(b""), ..Payload::default() },
+        Payload { key: None, value: None, timestamp: Some(1_700_000_000_123), ..Payload::default() },
+        Payload { value: Some("\u{20ac} \u{1f980}".as_bytes()), headers: &headers, ..Payload::default() },
+    ];
+    for (payload, offset) in sent.into_iter().zip(0..) {
+        let written = topic.send(payload).await?;
+        ensure!(
+            written.partition == 0 && written.offset == Some(offset),
+            "{offset} was written at {written:?}"
+        );
+    }
+    producer.close(CLOSE).await;
+    let log = backend.judge().read(&name).await?;
+    for (found, payload) in log[&0].iter().zip(&sent) {
+        ensure!(found.key.as_deref() == payload.key, "key {:?} was sent as {:?}", found.key, payload.key);
+        ensure!(
+            found.value.as_deref() == payload.value,
+            "value {:?} was sent as {:?}",
+            found.value,
+            payload.value
+        );
+        let headers = found.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() });
+        let headers: Vec<_> = headers.collect();
+        ensure!(headers == payload.headers, "headers {headers:?} were sent as {:?}", payload.headers);
+        let kept = payload.timestamp.is_none_or(|timestamp| timestamp == found.timestamp);
+        ensure!(kept, "timestamp {} was sent as {:?}", found.timestamp, payload.timestamp);
+    }
+    ensure!(log[&0].len() == sent.len(), "{} records are in the log", log[&0].len());
+    Ok(())
+}
+
+/// S1 to S5 and L1 with several writers, while leaders move and nodes come and go.
+pub(super) async fn acknowledged_records_are_in_the_log_once_and_in_order(
+    backend: &Backend,
+) -> Result<(), Failure> {
+    let name = backend.topic("order", 6).await?;
+    let history = Arc::new(History::default());
+    let client = backend.client().build()?;
+    let producer = client.producer().linger(Duration::from_millis(5)).batch_size(2_000).build()?;
+    backend.watch(producer.probe());
+    let trouble = backend.trouble(&name);
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let (backend, topic, history) = (backend.clone(), producer.topic(&name), history.clone());
+            let count = backend.scale(200);
+            let world = backend.clone();
+            world.spawn("writer", async move { write(&backend, &topic, &history, writer, 0..count).await })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().await??;
+    }
+    trouble.end().await?;
+    let report = producer.close(CLOSE).await;
+    ensure!(
+        report.unknown == 0 && report.failed == 0,
+        "close found {report:?} although every send had ended"
+    );
+    let log = backend.log(&name).await?;
+    ensure!(history.acked() > 0, "nothing was acknowledged");
+    history.check_sends(&log, true)
+}
+
+/// With a delivery timeout that is shorter than the trouble, sends fail, and say truly what became of the record.
+pub(super) async fn every_send_ends_by_its_deadline(backend: &Backend) -> Result<(), Failure> {
+    let name = backend.topic("deadline", 3).await?;
+    let history = Arc::new(History::default());
+    let limit = Duration::from_millis(2_000 + backend.random("deadline").below(4_000));
+    let client = backend.client().request_timeout(limit / 2).build()?;
+    let producer = client.producer().delivery_timeout(limit).max_block(limit).batch_size(1_000).build()?;
+    backend.watch(producer.probe());
+    let trouble = backend.trouble(&name);
+    let writers: Vec<_> = (0..3)
+        .map(|writer| {
+            let (backend, topic, history) = (backend.clone(), producer.topic(&name), history.clone());
+            let world = backend.clone();
+            world.spawn("writer", async move {
+                for number in 0..backend.scale(100) {
+                    let id = RecordId { writer, number };
+                    let asked = Instant::now();
+                    let Ok(delivery) = enqueue(&topic, id).await else { continue };
+                    history.sending(id);
+                    settle(&backend, &history, id, delivery).await?;
+                    let slack = limit + Duration::from_secs(1);
+                    ensure!(asked.elapsed() <= limit + slack, "{id} ended after {:?} (L1)", asked.elapsed());
+                }
+                Ok::<_, Failure>(())
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().await??;
+    }
+    trouble.end().await?;
+    producer.close(CLOSE).await;
+    history.check_sends(&backend.log(&name).await?, true)
+}
+
+/// After a flush every earlier send has ended; close ends the rest and counts them.
+pub(super) async fn flush_and_close_account_for_every_record(backend: &Backend) -> Result<(), Failure> {
+    let name = backend.topic("flush", 3).await?;
+    let client = backend.client().build()?;
+    let producer = client.producer().linger(Duration::from_secs(20)).build()?;
+    backend.watch(producer.probe());
+    let topic = producer.topic(&name);
+    let history = History::default();
+    let mut deliveries = Vec::new();
+    for number in 0..30 {
+        let id = RecordId { writer: 0, number };
+        deliveries.push((id, enqueue(&topic, id).await?));
+        history.sending(id);
+    }
+    producer.flush(CLOSE).await?;
+    for (id, delivery) in deliveries {
+        let ended = timeout(Duration::ZERO, delivery).await;
+        let Ok(ended) = ended else { crate::fail!("{id} is open after a flush (L1)") };
+        let written = ended?;
+        history.ended(id, Ending::Written { partition: written.partition, offset: written.offset });
+    }
+    let mut deliveries = Vec::new();
+    for number in 30..50 {
+        let id = RecordId { writer: 0, number };
+        deliveries.push((id, enqueue(&topic, id).await?));
+        history.sending(id);
+    }
+    let report = producer.close(CLOSE).await;
+    ensure!(
+        (report.delivered, report.failed, report.unknown) == (20, 0, 0),
+        "20 records were open: {report:?}"
+    );
+    for (id, delivery) in deliveries {
+        settle(backend, &history, id, delivery).await?;
+    }
+    let refused = enqueue(&topic, RecordId { writer: 0, number: 99 }).await;
+    let outcome = refused.err().and_then(|error| error.outcome());
+    ensure!(outcome == Some(Outcome::NotWritten), "a closed producer took a record: {outcome:?}");
+    history.check_sends(&backend.log(&name).await?, true)
+}
+
+/// Senders wait for room, in turn; giving up the wait sends nothing.
+pub(super) async fn a_full_buffer_makes_senders_wait(backend: &Backend) -> Result<(), Failure> {
+    let name = backend.topic("full", 3).await?;
+    let history = Arc::new(History::default());
+    let client = backend.client().build()?;
+    let producer = client.producer().buffer_memory(20_000).batch_size(1_000).build()?;
+    backend.watch(producer.probe());
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let (backend, topic, history) = (backend.clone(), producer.topic(&name), history.clone());
+            let world = backend.clone();
+            world.spawn("writer", async move {
+                let mut random = backend.random(&format!("patience {writer}"));
+                let mut open = Vec::new();
+                for number in 0..backend.scale(80) {
+                    let id = RecordId { writer, number };
+                    // Some do not wait: their record must never be seen.
+                    let patience =
+                        Duration::from_millis(if random.percent(20) { random.below(3) } else { 600_000 });
+                    if let Ok(accepted) = timeout(patience, enqueue(&topic, id)).await {
+                        history.sending(id);
+                        open.push((id, accepted?));
+                    }
+                }
+                for (id, delivery) in open {
+                    settle(&backend, &history, id, delivery).await?;
+                }
+                Ok::<_, Failure>(())
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().await??;
+    }
+    producer.close(CLOSE).await;
+    history.check_sends(&backend.log(&name).await?, true)
+}
+
+/// acks=1 and acks=0: no promise of once, but on a fair network everything arrives.
+pub(super) async fn weaker_acknowledgements_still_arrive(backend: &Backend) -> Result<(), Failure> {
+    for acks in [Acks::Leader, Acks::None] {
+        let name = backend.topic("acks", 2).await?;
+        let client = backend.client().build()?;
+        let producer = client.producer().idempotence(false).acks(acks).build()?;
+        backend.watch(producer.probe());
+        let topic = producer.topic(&name);
+        let history = History::default();
+        write(backend, &topic, &history, 0, 0..60).await?;
+        producer.close(CLOSE).await;
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let log = backend.log(&name).await?;
+            let found: usize = log.values().map(Vec::len).sum();
+            if found == 60 {
+                history.check_sends(&log, false)?;
+                break;
+            }
+            // Without an answer the last records may still be on their way.
+            ensure!(Instant::now() < end, "{acks:?}: {found} of 60 records arrived");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Each codec that this build can write.
+pub(super) async fn compressed_records_come_back(backend: &Backend) -> Result<(), Failure> {
+    use Compression::{Gzip, Lz4, Snappy, Zstd};
+    for compression in [Gzip, Snappy, Lz4, Zstd] {
+        let name = backend.topic("codec", 2).await?;
+        let client = backend.client().build()?;
+        let producer = client.producer().compression(compression).build()?;
+        backend.watch(producer.probe());
+        let history = History::default();
+        write(backend, &producer.topic(&name), &history, 0, 0..backend.scale(60)).await?;
+        producer.close(CLOSE).await;
+        history.check_sends(&backend.log(&name).await?, true)?;
+    }
+    Ok(())
+}
