@@ -278,3 +278,65 @@ pub fn negotiate(
     }
     Err(Unsupported { key, ours, theirs })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{APIS, ApiVersion, FetchRequest};
+
+    #[test]
+    fn every_key_is_named_as_its_messages_are() {
+        for api in APIS {
+            assert_eq!(api.key.name(), Some(api.name));
+            assert_eq!(Api::find(api.key), Some(api));
+        }
+        assert!(APIS.is_sorted_by_key(|api| api.key), "and each stands once");
+    }
+
+    #[test]
+    fn the_highest_version_of_both_is_spoken() {
+        assert_eq!(negotiate(ApiKey::FETCH, 4..=17, Some((0, 99))), Ok(17));
+        assert_eq!(negotiate(ApiKey::FETCH, 4..=17, Some((12, 13))), Ok(13));
+        assert_eq!(negotiate(ApiKey::FETCH, 4..=17, Some((17, 20))), Ok(17));
+    }
+
+    #[track_caller]
+    fn check_refusal(key: ApiKey, theirs: Option<(i16, i16)>, text: &str) {
+        assert_eq!(negotiate(key, 4..=17, theirs).expect_err("no version is shared").to_string(), text);
+    }
+
+    #[test]
+    fn a_refusal_says_who_is_too_old() {
+        check_refusal(
+            ApiKey::FETCH,
+            Some((0, 3)),
+            "the broker offers Fetch in versions 0 to 3, this client speaks 4 to 17: the broker is older than Kafka 2.1",
+        );
+        check_refusal(
+            ApiKey::SHARE_FETCH,
+            Some((0, 0)),
+            "the broker offers ShareFetch in versions 0 to 0, this client speaks 4 to 17: the broker is too old",
+        );
+        check_refusal(
+            ApiKey::FETCH,
+            Some((18, 20)),
+            "the broker offers Fetch in versions 18 to 20, this client speaks 4 to 17: the broker is too new",
+        );
+        check_refusal(
+            ApiKey::FETCH,
+            Some((9, 8)),
+            "the broker offers Fetch in versions 9 to 8, this client speaks 4 to 17: the broker's range is empty",
+        );
+        check_refusal(ApiKey(900), None, "the broker does not offer api 900");
+    }
+
+    #[test]
+    fn advertised_ranges_are_kept_by_key_even_for_unknown_apis() {
+        let api = |api_key, min_version, max_version| ApiVersion { api_key, min_version, max_version };
+        let api_keys = vec![api(ApiKey::FETCH, 4, 13), api(ApiKey(900), 0, 1)];
+        let versions = Versions::from(&ApiVersionsResponse { api_keys, ..Default::default() });
+        assert_eq!(versions.get(ApiKey(900)), Some((0, 1)));
+        assert_eq!(versions.negotiate::<FetchRequest>(), Ok(13));
+        assert_eq!(versions.iter().count(), 2);
+    }
+}

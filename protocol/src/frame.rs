@@ -267,3 +267,169 @@ pub fn missing(buffer: &BytesMut) -> usize {
 fn announced(buffer: &BytesMut) -> Option<i32> {
     buffer.first_chunk().map(|length| i32::from_be_bytes(*length))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{
+        ApiVersionsRequest, ApiVersionsResponse, HeartbeatRequest, HeartbeatResponse, ProducePartition,
+        ProduceRequest, ProduceTopic,
+    };
+    use crate::wire::RecordSet;
+
+    fn produce(records: &[&'static [u8]]) -> ProduceRequest {
+        let partition = |records: &&'static [u8]| ProducePartition {
+            records: RecordSet::from(Bytes::from_static(records)),
+            ..Default::default()
+        };
+        let partition_data = records.iter().map(partition).collect();
+        let topic_data = vec![ProduceTopic { name: "t".into(), partition_data, ..Default::default() }];
+        ProduceRequest { topic_data, ..Default::default() }
+    }
+
+    fn received(frame: &Frame) -> Bytes {
+        let mut buffer = BytesMut::from(&frame.to_bytes()[..]);
+        let body =
+            next_frame(&mut buffer, 1 << 20).expect("the length is right").expect("the frame is whole");
+        assert!(buffer.is_empty());
+        body
+    }
+
+    #[test]
+    fn record_sets_are_written_between_the_other_bytes_and_never_copied() {
+        let request = produce(&[b"first batch", b"", b"second"]);
+        let mut frame = Frame::default();
+        encode_request(&request, 9, 1, None, &mut frame).expect("is valid");
+        assert_eq!(frame.bodies.len(), 2);
+        let kept = request.topic_data[0].partition_data[0].records.as_ref().expect("is set");
+        assert_eq!(frame.bodies[0].1.as_ptr(), kept.as_ptr());
+
+        let mut body = received(&frame);
+        let header = decode_request_header(&mut body).expect("is a header");
+        assert_eq!((header.api_key, header.api_version, header.correlation_id), (ApiKey::PRODUCE, 9, 1));
+        assert_eq!(decode::<ProduceRequest>(body, 9, true), Ok(request));
+    }
+
+    #[test]
+    fn a_write_may_stop_at_any_byte() {
+        let mut frame = Frame::default();
+        encode_request(&produce(&[b"first", b"second"]), 9, 1, Some("me"), &mut frame).expect("is valid");
+        encode_request(&produce(&[b"third"]), 9, 2, Some("me"), &mut frame).expect("is valid");
+        let all = frame.to_bytes();
+        assert_eq!(frame.len(), all.len());
+        for skip in 0..=all.len() {
+            let mut slices = Vec::new();
+            frame.slices(skip, &mut slices);
+            assert!(slices.iter().all(|slice| !slice.is_empty()));
+            let rest: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            assert_eq!(rest, all[skip..], "after {skip} bytes");
+        }
+    }
+
+    #[test]
+    fn frames_that_follow_each_other_are_taken_one_by_one() {
+        let mut frame = Frame::default();
+        encode_request(&HeartbeatRequest::default(), 4, 1, None, &mut frame).expect("is valid");
+        encode_request(&HeartbeatRequest::default(), 3, 2, None, &mut frame).expect("is valid");
+        let mut buffer = BytesMut::new();
+        let mut found = Vec::new();
+        for byte in frame.to_bytes() {
+            buffer.put_u8(byte);
+            while let Some(mut body) = next_frame(&mut buffer, 100).expect("lengths are right") {
+                found.push(decode_request_header(&mut body).expect("is a header").correlation_id);
+            }
+        }
+        assert_eq!(found, [1, 2]);
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_encoded_leaves_the_frame_as_it_was() {
+        let mut frame = Frame::default();
+        encode_request(&produce(&[b"kept"]), 9, 1, None, &mut frame).expect("is valid");
+        let before = frame.to_bytes();
+        let mut request = produce(&[b"dropped"]);
+        request.topic_data.push(ProduceTopic { name: "x".repeat(40_000).into(), ..Default::default() });
+        assert!(matches!(
+            encode_request(&request, 9, 2, None, &mut frame),
+            Err(EncodeError::TooLong { what: "a string", .. })
+        ));
+        let error = encode_request(&HeartbeatRequest::default(), 9, 3, None, &mut frame);
+        assert_eq!(error, Err(EncodeError::Version { name: "Heartbeat", version: 9, min: 0, max: 4 }));
+        assert_eq!((frame.to_bytes(), frame.bodies.len()), (before, 1));
+    }
+
+    #[test]
+    fn a_flexible_response_has_tags_in_its_header_but_for_api_versions() {
+        let mut frame = Frame::default();
+        encode_response(ApiKey::HEARTBEAT, true, &HeartbeatResponse::default(), 4, 5, &mut frame)
+            .expect("is valid");
+        let mut body = received(&frame);
+        assert_eq!(&body[..5], b"\0\0\0\x05\0");
+        assert_eq!(decode_response_header(&mut body, ApiKey::HEARTBEAT, true), Ok(5));
+        assert_eq!(decode(body, 4, true), Ok(HeartbeatResponse::default()));
+
+        frame.clear();
+        let response = ApiVersionsResponse { throttle_time_ms: 1, ..Default::default() };
+        encode_response(ApiKey::API_VERSIONS, true, &response, 3, 6, &mut frame).expect("is valid");
+        let mut body = received(&frame);
+        assert_eq!(&body[..7], b"\0\0\0\x06\0\0\x01");
+        assert_eq!(decode_response_header(&mut body, ApiKey::API_VERSIONS, true), Ok(6));
+        assert_eq!(decode(body, 3, true), Ok(response));
+    }
+
+    #[test]
+    fn a_request_of_an_unknown_api_or_version_is_still_named() {
+        let mut frame = Bytes::from_static(b"\x03\x84\0\x02\0\0\0\x09\xff\xffrest");
+        let header = decode_request_header(&mut frame).expect("is a header");
+        assert_eq!((header.api_key, header.api_version, header.client_id), (ApiKey(900), 2, None));
+        assert_eq!(frame, "rest");
+
+        let mut future = Frame::default();
+        encode_request(&ApiVersionsRequest::default(), 4, 3, None, &mut future).expect("is valid");
+        let mut body = BytesMut::from(&received(&future)[..]);
+        body[3] = 77;
+        let header = decode_request_header(&mut body.freeze()).expect("is a header");
+        assert_eq!((header.api_key, header.api_version), (ApiKey::API_VERSIONS, 77));
+    }
+
+    #[test]
+    fn a_header_that_is_cut_short_is_an_error_and_leaves_the_frame() {
+        let mut frame = Bytes::from_static(b"\0\x01\0\x04\0\0");
+        assert!(decode_request_header(&mut frame).is_err());
+        assert_eq!(frame.len(), 6);
+    }
+
+    #[track_caller]
+    fn check_refused(bytes: &[u8], text: &str) {
+        let error = next_frame(&mut BytesMut::from(bytes), 1000).expect_err("is no frame");
+        assert_eq!(error.to_string(), text);
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_is_refused_and_says_what_it_looks_like() {
+        check_refused(&[0xff; 4], "a frame of length -1 cannot be");
+        check_refused(&[0; 4], "a frame of length 0 cannot be");
+        check_refused(&[0x7f, 0xff, 0xff, 0xff], "a frame of 2147483647 bytes exceeds the limit of 1000");
+        check_refused(&[0, 0, 3, 0xe9], "a frame of 1001 bytes exceeds the limit of 1000");
+        check_refused(
+            b"HTTP/1.1 400 Bad Request",
+            "a frame of 1213486160 bytes exceeds the limit of 1000: an HTTP server answers at this address",
+        );
+        check_refused(
+            &[0x15, 3, 3, 0, 2, 2, 80],
+            "a frame of 352518912 bytes exceeds the limit of 1000: the peer speaks TLS",
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_known_once_the_length_is_there() {
+        let missing = |bytes: &[u8]| super::missing(&BytesMut::from(bytes));
+        assert_eq!(missing(b""), 4);
+        assert_eq!(missing(b"\0\0"), 2);
+        assert_eq!(missing(b"\0\0\0\x05"), 5);
+        assert_eq!(missing(b"\0\0\0\x05abc"), 2);
+        assert_eq!(missing(b"\0\0\0\x05abcdefg"), 0);
+        assert_eq!(missing(&[0xff; 4]), 0);
+    }
+}

@@ -35,6 +35,8 @@ pub mod api;
 mod differential;
 pub mod error_code;
 pub mod frame;
+#[cfg(test)]
+mod fuzz;
 pub mod messages;
 #[cfg(test)]
 mod random;

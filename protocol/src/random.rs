@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::api::ApiKey;
+use crate::api::{ApiKey, Request};
 use crate::error_code::ErrorCode;
 use crate::wire::{RecordSet, Str, Uuid};
 
@@ -18,6 +18,14 @@ pub(crate) struct Source {
 /// Something that tests make up.
 pub(crate) trait Random: Sized {
     fn random(source: &mut Source) -> Self;
+}
+
+/// What wants to see every API.
+pub(crate) trait Visitor {
+    fn api<R>(&mut self)
+    where
+        R: Request + Random,
+        R::Response: Random;
 }
 
 impl Source {

@@ -62,7 +62,7 @@ macro_rules! message {
 
         /// A nullable struct is led by a signed byte: -1 for null, 1 for a value.
         impl $crate::wire::Nullable for $name {
-            fn encode(
+            fn encode_or_null(
                 this: Option<&Self>,
                 out: &mut $crate::wire::Encoder<'_>,
             ) -> Result<(), $crate::wire::EncodeError> {
@@ -73,7 +73,7 @@ macro_rules! message {
                 $crate::wire::Wire::encode(this, out)
             }
 
-            fn decode(input: &mut $crate::wire::Decoder) -> Result<Option<Self>, $crate::wire::DecodeError> {
+            fn decode_or_null(input: &mut $crate::wire::Decoder) -> Result<Option<Self>, $crate::wire::DecodeError> {
                 if <i8 as $crate::wire::Wire>::decode(input)? < 0 {
                     return Ok(None);
                 }
@@ -188,4 +188,47 @@ pub(crate) use {column, message};
 /// `FetchRequest` is the request of the API `Fetch`.
 pub(crate) const fn without_request(message: &'static str) -> &'static str {
     message.split_at(message.len() - "Request".len()).0
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use crate::messages::{FetchRequest, FindCoordinatorRequest, MetadataRequest};
+    use crate::wire::{EncodeError, Encoder, Wire};
+
+    fn encode(message: &impl Wire, version: i16, flexible: bool) -> Result<BytesMut, EncodeError> {
+        let mut bytes = BytesMut::new();
+        message.encode(&mut Encoder::new(&mut bytes, version, flexible))?;
+        Ok(bytes)
+    }
+
+    #[test]
+    fn null_is_not_written_in_a_version_that_has_none() {
+        let all = MetadataRequest { topics: None, ..Default::default() };
+        let error = EncodeError::Null { field: "MetadataRequest.topics", version: 0 };
+        assert_eq!(encode(&all, 0, false), Err(error));
+        assert_eq!(encode(&all, 1, false).expect("has null"), &[0xff; 4][..]);
+    }
+
+    #[test]
+    fn a_tagged_field_is_written_only_where_it_differs_from_its_default() {
+        let tags = |message: &FetchRequest| {
+            let bytes = encode(message, 12, true).expect("is valid");
+            let default = encode(&FetchRequest::default(), 12, true).expect("is valid");
+            bytes[default.len() - 1..].to_vec()
+        };
+        assert_eq!(tags(&FetchRequest::default()), [0]);
+        let cluster_id = Some("c".into());
+        assert_eq!(tags(&FetchRequest { cluster_id, ..Default::default() }), [1, 0, 2, 2, b'c']);
+    }
+
+    #[test]
+    fn a_field_is_written_in_its_versions_only() {
+        let request =
+            FindCoordinatorRequest { key: "k".into(), key_type: 1, coordinator_keys: vec!["l".into()] };
+        assert_eq!(encode(&request, 0, false).expect("is valid"), &b"\0\x01k"[..]);
+        assert_eq!(encode(&request, 1, false).expect("is valid"), &b"\0\x01k\x01"[..]);
+        assert_eq!(encode(&request, 4, true).expect("is valid"), &b"\x01\x02\x02l\0"[..]);
+    }
 }

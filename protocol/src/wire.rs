@@ -112,10 +112,10 @@ pub trait Wire: Sized {
 /// A type whose prefix doubles as the null marker: `Option` of it costs no byte more.
 pub trait Nullable: Sized {
     /// Appends the value, or null.
-    fn encode(this: Option<&Self>, out: &mut Encoder<'_>) -> Result<(), EncodeError>;
+    fn encode_or_null(this: Option<&Self>, out: &mut Encoder<'_>) -> Result<(), EncodeError>;
 
     /// Takes the value, or null, from the front of what is left.
-    fn decode(input: &mut Decoder) -> Result<Option<Self>, DecodeError>;
+    fn decode_or_null(input: &mut Decoder) -> Result<Option<Self>, DecodeError>;
 }
 
 /// Writes one message of one version.
@@ -512,13 +512,13 @@ impl fmt::Debug for Str {
 }
 
 impl Nullable for Str {
-    fn encode(this: Option<&Self>, out: &mut Encoder<'_>) -> Result<(), EncodeError> {
+    fn encode_or_null(this: Option<&Self>, out: &mut Encoder<'_>) -> Result<(), EncodeError> {
         out.length("a string", this.map(|text| text.0.len()), Width::Two)?;
         out.buf.put_slice(this.map_or(&[], |text| &text.0));
         Ok(())
     }
 
-    fn decode(input: &mut Decoder) -> Result<Option<Self>, DecodeError> {
+    fn decode_or_null(input: &mut Decoder) -> Result<Option<Self>, DecodeError> {
         let Some(length) = input.length(Width::Two)? else {
             return Ok(None);
         };
@@ -529,13 +529,13 @@ impl Nullable for Str {
 }
 
 impl Nullable for Bytes {
-    fn encode(this: Option<&Self>, out: &mut Encoder<'_>) -> Result<(), EncodeError> {
+    fn encode_or_null(this: Option<&Self>, out: &mut Encoder<'_>) -> Result<(), EncodeError> {
         out.length("a byte sequence", this.map(Bytes::len), Width::Four)?;
         out.buf.put_slice(this.map_or(&[], |bytes| bytes));
         Ok(())
     }
 
-    fn decode(input: &mut Decoder) -> Result<Option<Self>, DecodeError> {
+    fn decode_or_null(input: &mut Decoder) -> Result<Option<Self>, DecodeError> {
         match input.length(Width::Four)? {
             Some(length) => input.take(length).map(Some),
             None => Ok(None),
@@ -544,19 +544,23 @@ impl Nullable for Bytes {
 }
 
 impl<T: Wire> Nullable for Vec<T> {
-    fn encode(this: Option<&Self>, out: &mut Encoder<'_>) -> Result<(), EncodeError> {
+    fn encode_or_null(this: Option<&Self>, out: &mut Encoder<'_>) -> Result<(), EncodeError> {
         out.length("an array", this.map(Vec::len), Width::Four)?;
         this.into_iter().flatten().try_for_each(|item| item.encode(out))
     }
 
-    fn decode(input: &mut Decoder) -> Result<Option<Self>, DecodeError> {
+    fn decode_or_null(input: &mut Decoder) -> Result<Option<Self>, DecodeError> {
         let Some(length) = input.length(Width::Four)? else {
             return Ok(None);
         };
-        // No more memory at once than the bytes that are left would fill: whoever wants a large array sends it.
+        // No more memory at once than the bytes that are left would fill, and never more than the count needs: whoever
+        // wants a large array sends it.
         let affordable = input.buf.len() / size_of::<T>().max(1);
         let mut items = Vec::with_capacity(length.min(affordable));
-        for _ in 0..length {
+        for done in 0..length {
+            if done == items.capacity() {
+                items.reserve_exact(done.clamp(1, length - done));
+            }
             items.push(T::decode(input)?);
         }
         Ok(Some(items))
@@ -565,11 +569,11 @@ impl<T: Wire> Nullable for Vec<T> {
 
 impl<T: Nullable> Wire for Option<T> {
     fn encode(&self, out: &mut Encoder<'_>) -> Result<(), EncodeError> {
-        T::encode(self.as_ref(), out)
+        T::encode_or_null(self.as_ref(), out)
     }
 
     fn decode(input: &mut Decoder) -> Result<Self, DecodeError> {
-        T::decode(input)
+        T::decode_or_null(input)
     }
 }
 
@@ -577,11 +581,11 @@ macro_rules! never_null {
     ($([$($parameter:ident)?] $ty:ty;)*) => { $(
         impl<$($parameter: Wire)?> Wire for $ty {
             fn encode(&self, out: &mut Encoder<'_>) -> Result<(), EncodeError> {
-                Nullable::encode(Some(self), out)
+                Nullable::encode_or_null(Some(self), out)
             }
             fn decode(input: &mut Decoder) -> Result<Self, DecodeError> {
                 let at = input.position();
-                <Self as Nullable>::decode(input)?.ok_or(DecodeError::Null { at })
+                <Self as Nullable>::decode_or_null(input)?.ok_or(DecodeError::Null { at })
             }
         }
     )* }
@@ -631,5 +635,143 @@ impl Wire for RecordSet {
 
     fn decode(input: &mut Decoder) -> Result<Self, DecodeError> {
         Option::decode(input).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written<T: Wire>(value: &T, flexible: bool) -> Bytes {
+        let mut buf = BytesMut::new();
+        value.encode(&mut Encoder::new(&mut buf, 0, flexible)).expect("fits");
+        buf.freeze()
+    }
+
+    fn read<T: Wire>(bytes: &'static [u8], flexible: bool) -> Result<T, DecodeError> {
+        T::decode(&mut Decoder::new(Bytes::from_static(bytes), 0, flexible))
+    }
+
+    #[track_caller]
+    fn check<T: Wire + PartialEq + fmt::Debug>(value: T, flexible: bool, bytes: &'static [u8]) {
+        assert_eq!(written(&value, flexible), bytes);
+        assert_eq!(read::<T>(bytes, flexible), Ok(value));
+    }
+
+    #[test]
+    fn classic_and_compact_prefixes_are_those_of_kafka() {
+        check(Str::from_static("né"), false, b"\0\x03n\xc3\xa9");
+        check(Str::from_static("né"), true, b"\x04n\xc3\xa9");
+        check(None::<Str>, false, b"\xff\xff");
+        check(None::<Str>, true, b"\0");
+        check(Bytes::from_static(b"ab"), false, b"\0\0\0\x02ab");
+        check(None::<Bytes>, false, b"\xff\xff\xff\xff");
+        check(vec![1i16, 2], false, b"\0\0\0\x02\0\x01\0\x02");
+        check(vec![1i16, 2], true, b"\x03\0\x01\0\x02");
+        check(None::<Vec<i16>>, true, b"\0");
+        check(true, true, b"\x01");
+        check(-2i64, true, b"\xff\xff\xff\xff\xff\xff\xff\xfe");
+    }
+
+    #[test]
+    fn a_length_of_128_or_more_takes_a_second_byte() {
+        let text = "x".repeat(127);
+        assert_eq!(&written(&Str::from(text.as_str()), true)[..3], b"\x80\x01x");
+        let text = "x".repeat(126);
+        assert_eq!(&written(&Str::from(text.as_str()), true)[..2], b"\x7fx");
+    }
+
+    #[test]
+    fn an_overlong_varint_is_an_error() {
+        let error = DecodeError::Varint { at: 0 };
+        assert_eq!(read::<Str>(b"\x80\x80\x80\x80\x80\x01", true), Err(error));
+        assert_eq!(read::<Str>(b"\xff\xff\xff\xff\x1f", true), Err(error));
+        // The largest that fits is a length too large for what follows.
+        let error = DecodeError::Length { at: 0, length: 0xffff_fffe, left: 1 };
+        assert_eq!(read::<Str>(b"\xff\xff\xff\xff\x0fx", true), Err(error));
+    }
+
+    #[test]
+    fn a_lying_length_is_refused_with_its_place() {
+        let error = DecodeError::Length { at: 0, length: -2, left: 3 };
+        assert_eq!(read::<Str>(b"\xff\xfeabc", false), Err(error));
+        // Two strings: the first is empty, the second lies.
+        let error = DecodeError::Length { at: 6, length: 4, left: 3 };
+        assert_eq!(read::<Vec<Str>>(b"\0\0\0\x02\0\0\0\x04abc", false), Err(error));
+        assert_eq!(error.to_string(), "the length at byte 6 claims 4 where 3 bytes are left");
+    }
+
+    #[test]
+    fn null_is_refused_where_a_value_is_required() {
+        assert_eq!(read::<Str>(b"\xff\xff", false), Err(DecodeError::Null { at: 0 }));
+        assert_eq!(read::<Vec<i32>>(b"\0", true), Err(DecodeError::Null { at: 0 }));
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_refused() {
+        assert_eq!(read::<Str>(b"\0\x02\xc3\x28", false), Err(DecodeError::Utf8 { at: 2 }));
+    }
+
+    #[test]
+    fn a_string_longer_than_its_prefix_can_say_is_not_written() {
+        let text = Str::from("x".repeat(32_768));
+        for flexible in [false, true] {
+            let mut buf = BytesMut::new();
+            let error = text.encode(&mut Encoder::new(&mut buf, 0, flexible));
+            assert_eq!(error, Err(EncodeError::TooLong { what: "a string", length: 32_768, limit: 32_767 }));
+        }
+    }
+
+    #[test]
+    fn a_position_inside_of_a_tag_counts_from_the_start_of_the_message() {
+        let mut input = Decoder::new(Bytes::from_static(b"\x01\x07\x03\0\x05a!"), 0, true);
+        let mut found = None;
+        let read = input.tags(|tag, body| {
+            found = Some((tag, i8::decode(body)?));
+            Str::decode(body).map(drop)
+        });
+        assert_eq!(found, Some((7, 0)));
+        assert_eq!(read, Err(DecodeError::Length { at: 4, length: 4, left: 1 }));
+    }
+
+    #[test]
+    fn unknown_tags_are_skipped_and_their_sizes_are_bounded() {
+        let mut input = Decoder::new(Bytes::from_static(b"\x02\x01\x02ab\x09\x00rest"), 0, true);
+        input.tags(|_, _| Ok(())).expect("both are skipped");
+        assert_eq!(input.into_rest(), "rest");
+        let mut input = Decoder::new(Bytes::from_static(b"\x01\x01\x7fab"), 0, true);
+        let cut = input.tags(|_, _| Ok(()));
+        assert_eq!(cut, Err(DecodeError::Truncated { at: 3, needed: 127, left: 2 }));
+        // Two billion tags end with the bytes.
+        let mut input = Decoder::new(Bytes::from_static(b"\xff\xff\xff\xff\x07\0\0"), 0, true);
+        assert_eq!(input.tags(|_, _| Ok(())), Err(DecodeError::Truncated { at: 7, needed: 1, left: 0 }));
+    }
+
+    #[test]
+    fn a_gathered_record_set_stays_where_it_is() {
+        let records = Bytes::from_static(b"batch");
+        let (mut buf, mut bodies) = (BytesMut::new(), Vec::new());
+        let mut out = Encoder::gathering(&mut buf, &mut bodies, 0, false);
+        RecordSet::from(records.clone()).encode(&mut out).expect("fits");
+        RecordSet(None).encode(&mut out).expect("fits");
+        RecordSet::from(Bytes::new()).encode(&mut out).expect("fits");
+        7i8.encode(&mut out).expect("fits");
+        assert_eq!(buf, &b"\0\0\0\x05\xff\xff\xff\xff\0\0\0\0\x07"[..]);
+        assert_eq!(bodies, [(4, records.clone())]);
+        assert_eq!(bodies[0].1.as_ptr(), records.as_ptr());
+    }
+
+    #[test]
+    fn text_read_from_a_frame_shares_its_memory() {
+        let frame = Bytes::from(b"\0\x02hi".to_vec());
+        let text = Str::decode(&mut Decoder::new(frame.clone(), 0, false)).expect("is text");
+        assert_eq!(text.as_bytes().as_ptr(), frame[2..].as_ptr());
+    }
+
+    #[test]
+    fn an_id_prints_as_the_tools_of_kafka_print_it() {
+        assert_eq!(Uuid(1).to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");
+        assert_eq!(Uuid(u128::MAX).to_string(), "_____________________w");
+        assert_eq!(Uuid(0xfbef_be00_0000_0000_0000_0000_0000_0000).to_string(), "----AAAAAAAAAAAAAAAAAA");
     }
 }

@@ -251,7 +251,7 @@ mod tests {
     fn a_subscription_of_a_future_version_is_read_as_the_newest_we_know() {
         let topics = vec![Str::from_static("orders")];
         let subscription = ConsumerProtocolSubscription { topics, generation_id: 7, ..Default::default() };
-        let mut bytes = subscription.to_bytes(3).unwrap().to_vec();
+        let mut bytes = subscription.to_bytes(3).expect("is a version").to_vec();
         bytes[..2].copy_from_slice(&99i16.to_be_bytes());
         bytes.extend(b"what a future version adds");
         assert_eq!(ConsumerProtocolSubscription::from_bytes(bytes.into()), Ok(subscription));
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn a_subscription_of_a_negative_version_is_refused() {
         let bytes = Bytes::from_static(&[0xff, 0xfe, 0, 0, 0, 0]);
-        let error = ConsumerProtocolSubscription::from_bytes(bytes).unwrap_err();
+        let error = ConsumerProtocolSubscription::from_bytes(bytes).expect_err("is no version");
         assert_eq!(error, DecodeError::Version { at: 0, version: -2 });
     }
 
@@ -269,7 +269,7 @@ mod tests {
         let partitions = ConsumerProtocolPartitions { topic: "t".into(), partitions: vec![0, 258] };
         let assignment =
             ConsumerProtocolAssignment { assigned_partitions: vec![partitions], user_data: None };
-        let bytes = assignment.to_bytes(1).unwrap();
+        let bytes = assignment.to_bytes(1).expect("is a version");
         let expected = b"\0\x01\0\0\0\x01\0\x01t\0\0\0\x02\0\0\0\0\0\0\x01\x02\xff\xff\xff\xff";
         assert_eq!(bytes, &expected[..]);
         assert_eq!(ConsumerProtocolAssignment::from_bytes(bytes), Ok(assignment));

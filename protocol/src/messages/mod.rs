@@ -37,74 +37,86 @@ pub use telemetry::*;
 pub use topics::*;
 pub use transaction::*;
 
-/// Every API that this crate has, in the order of their keys.
-pub const APIS: &[Api] = &[
-    Api::of::<ProduceRequest>(),
-    Api::of::<FetchRequest>(),
-    Api::of::<ListOffsetsRequest>(),
-    Api::of::<MetadataRequest>(),
-    Api::of::<OffsetCommitRequest>(),
-    Api::of::<OffsetFetchRequest>(),
-    Api::of::<FindCoordinatorRequest>(),
-    Api::of::<JoinGroupRequest>(),
-    Api::of::<HeartbeatRequest>(),
-    Api::of::<LeaveGroupRequest>(),
-    Api::of::<SyncGroupRequest>(),
-    Api::of::<DescribeGroupsRequest>(),
-    Api::of::<ListGroupsRequest>(),
-    Api::of::<SaslHandshakeRequest>(),
-    Api::of::<ApiVersionsRequest>(),
-    Api::of::<CreateTopicsRequest>(),
-    Api::of::<DeleteTopicsRequest>(),
-    Api::of::<DeleteRecordsRequest>(),
-    Api::of::<InitProducerIdRequest>(),
-    Api::of::<OffsetForLeaderEpochRequest>(),
-    Api::of::<AddPartitionsToTxnRequest>(),
-    Api::of::<AddOffsetsToTxnRequest>(),
-    Api::of::<EndTxnRequest>(),
-    Api::of::<WriteTxnMarkersRequest>(),
-    Api::of::<TxnOffsetCommitRequest>(),
-    Api::of::<DescribeAclsRequest>(),
-    Api::of::<CreateAclsRequest>(),
-    Api::of::<DeleteAclsRequest>(),
-    Api::of::<DescribeConfigsRequest>(),
-    Api::of::<AlterConfigsRequest>(),
-    Api::of::<AlterReplicaLogDirsRequest>(),
-    Api::of::<DescribeLogDirsRequest>(),
-    Api::of::<SaslAuthenticateRequest>(),
-    Api::of::<CreatePartitionsRequest>(),
-    Api::of::<CreateDelegationTokenRequest>(),
-    Api::of::<RenewDelegationTokenRequest>(),
-    Api::of::<ExpireDelegationTokenRequest>(),
-    Api::of::<DescribeDelegationTokenRequest>(),
-    Api::of::<DeleteGroupsRequest>(),
-    Api::of::<ElectLeadersRequest>(),
-    Api::of::<IncrementalAlterConfigsRequest>(),
-    Api::of::<AlterPartitionReassignmentsRequest>(),
-    Api::of::<ListPartitionReassignmentsRequest>(),
-    Api::of::<OffsetDeleteRequest>(),
-    Api::of::<DescribeClientQuotasRequest>(),
-    Api::of::<AlterClientQuotasRequest>(),
-    Api::of::<DescribeUserScramCredentialsRequest>(),
-    Api::of::<AlterUserScramCredentialsRequest>(),
-    Api::of::<DescribeQuorumRequest>(),
-    Api::of::<UpdateFeaturesRequest>(),
-    Api::of::<DescribeClusterRequest>(),
-    Api::of::<DescribeProducersRequest>(),
-    Api::of::<UnregisterBrokerRequest>(),
-    Api::of::<DescribeTransactionsRequest>(),
-    Api::of::<ListTransactionsRequest>(),
-    Api::of::<ConsumerGroupHeartbeatRequest>(),
-    Api::of::<ConsumerGroupDescribeRequest>(),
-    Api::of::<GetTelemetrySubscriptionsRequest>(),
-    Api::of::<PushTelemetryRequest>(),
-    Api::of::<ListConfigResourcesRequest>(),
-    Api::of::<DescribeTopicPartitionsRequest>(),
-    Api::of::<ShareGroupHeartbeatRequest>(),
-    Api::of::<ShareGroupDescribeRequest>(),
-    Api::of::<ShareFetchRequest>(),
-    Api::of::<ShareAcknowledgeRequest>(),
-    Api::of::<DescribeShareGroupOffsetsRequest>(),
-    Api::of::<AlterShareGroupOffsetsRequest>(),
-    Api::of::<DeleteShareGroupOffsetsRequest>(),
-];
+macro_rules! apis {
+    ($($request:ident)*) => {
+        /// Every API that this crate has, in the order of their keys.
+        pub const APIS: &[Api] = &[$( Api::of::<$request>(), )*];
+
+        /// Shows every API to a test that treats all of them alike.
+        #[cfg(test)]
+        pub(crate) fn visit(visitor: &mut impl crate::random::Visitor) {
+            $( visitor.api::<$request>(); )*
+        }
+    };
+}
+
+apis! {
+    ProduceRequest
+    FetchRequest
+    ListOffsetsRequest
+    MetadataRequest
+    OffsetCommitRequest
+    OffsetFetchRequest
+    FindCoordinatorRequest
+    JoinGroupRequest
+    HeartbeatRequest
+    LeaveGroupRequest
+    SyncGroupRequest
+    DescribeGroupsRequest
+    ListGroupsRequest
+    SaslHandshakeRequest
+    ApiVersionsRequest
+    CreateTopicsRequest
+    DeleteTopicsRequest
+    DeleteRecordsRequest
+    InitProducerIdRequest
+    OffsetForLeaderEpochRequest
+    AddPartitionsToTxnRequest
+    AddOffsetsToTxnRequest
+    EndTxnRequest
+    WriteTxnMarkersRequest
+    TxnOffsetCommitRequest
+    DescribeAclsRequest
+    CreateAclsRequest
+    DeleteAclsRequest
+    DescribeConfigsRequest
+    AlterConfigsRequest
+    AlterReplicaLogDirsRequest
+    DescribeLogDirsRequest
+    SaslAuthenticateRequest
+    CreatePartitionsRequest
+    CreateDelegationTokenRequest
+    RenewDelegationTokenRequest
+    ExpireDelegationTokenRequest
+    DescribeDelegationTokenRequest
+    DeleteGroupsRequest
+    ElectLeadersRequest
+    IncrementalAlterConfigsRequest
+    AlterPartitionReassignmentsRequest
+    ListPartitionReassignmentsRequest
+    OffsetDeleteRequest
+    DescribeClientQuotasRequest
+    AlterClientQuotasRequest
+    DescribeUserScramCredentialsRequest
+    AlterUserScramCredentialsRequest
+    DescribeQuorumRequest
+    UpdateFeaturesRequest
+    DescribeClusterRequest
+    DescribeProducersRequest
+    UnregisterBrokerRequest
+    DescribeTransactionsRequest
+    ListTransactionsRequest
+    ConsumerGroupHeartbeatRequest
+    ConsumerGroupDescribeRequest
+    GetTelemetrySubscriptionsRequest
+    PushTelemetryRequest
+    ListConfigResourcesRequest
+    DescribeTopicPartitionsRequest
+    ShareGroupHeartbeatRequest
+    ShareGroupDescribeRequest
+    ShareFetchRequest
+    ShareAcknowledgeRequest
+    DescribeShareGroupOffsetsRequest
+    AlterShareGroupOffsetsRequest
+    DeleteShareGroupOffsetsRequest
+}
