@@ -48,11 +48,16 @@ impl Connection {
         tokio::time::timeout(timeout, open).await.unwrap_or_else(|_| Err(late()))
     }
 
+    /// The highest version of `R` that both sides have.
+    pub(crate) fn version<R: Request>(&self) -> Result<i16, Error> {
+        version_for::<R>(&self.versions, i16::MAX).map_err(|unsupported| {
+            Error::new(ErrorKind::UnsupportedVersion, format!("broker {}: {unsupported}", self.peer))
+        })
+    }
+
     /// Sends a request in the highest version that both sides have, and waits for its answer.
     pub(crate) async fn call<R: Request>(&mut self, request: &R, timeout: Duration) -> Result<R::Response, Error> {
-        let version = version_for::<R>(&self.versions, i16::MAX).map_err(|unsupported| {
-            Error::new(ErrorKind::UnsupportedVersion, format!("broker {}: {unsupported}", self.peer))
-        })?;
+        let version = self.version::<R>()?;
         let peer = self.peer.clone();
         let late = || Error::new(ErrorKind::Timeout, format!("no answer to {} from {peer} within {timeout:?}", R::NAME));
         let answer = tokio::time::timeout(timeout, self.exchange(request, version)).await;
