@@ -37,6 +37,8 @@ pub mod error_code;
 pub mod frame;
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod golden;
 pub mod messages;
 #[cfg(test)]
 mod random;
