@@ -25,12 +25,15 @@
 //! Dropping the future of `enqueue` before it is ready sends nothing. Dropping a [`Delivery`] detaches: the record is sent
 //! all the same. Dropping a handle returns at once; `close` is the graceful way.
 
+mod admin;
 mod client;
 mod config;
+//mod consumer;
 mod core;
 mod driver;
 mod error;
 pub mod format;
+mod partition;
 mod planted;
 mod producer;
 #[cfg_attr(not(feature = "unstable-world"), expect(unreachable_pub, reason = "public under the feature unstable-world"))]
@@ -39,12 +42,19 @@ mod world;
 #[cfg(feature = "unstable-world")]
 pub mod world;
 
+pub use admin::{
+    Admin, ClusterDescription, CommittedOffset, CreatedTopic, GroupDescription, GroupListing, GroupMember, ListedOffset,
+    NewTopic, Node, OffsetSpec, PartitionDescription, Results, TopicDescription,
+};
 pub use client::Client;
 pub use config::{
     Acks, Assignor, ClientBuilder, ConfigError, ConsumerBuilder, Done, IsolationLevel, ProducerBuilder, Reset, Warning, When,
 };
+//pub use consumer::{CommitOutcome, Consumer, Control, OwnedRecord, Record, RecordBatch, SeekTo};
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use ottla_partitioners as partitioners;
 pub use ottla_protocol::error_code::ErrorCode;
 pub use ottla_protocol::records::{Codec, Compression, Header};
+pub use ottla_protocol::wire::Uuid;
+pub use partition::TopicPartition;
 pub use producer::{CloseReport, Deliveries, Delivery, Enqueue, Full, Payload, Producer, RecordMetadata, Topic};

@@ -129,6 +129,11 @@ impl Cluster {
         matches!(self.links.get(&link), Some(Phase::Open { close: None, .. }))
     }
 
+    /// Open, on its way, or wanted.
+    pub(crate) fn is_known(&self, link: Link) -> bool {
+        self.links.contains_key(&link)
+    }
+
     /// Open and not muted.
     pub(crate) fn is_writable(&self, now: Instant, link: Link) -> bool {
         match self.links.get(&link) {

@@ -16,9 +16,13 @@ pub(crate) mod batch;
 pub(crate) mod cluster;
 mod ledger;
 pub(crate) mod metadata;
+pub(crate) mod positions;
+pub(crate) mod fetch;
+//pub(crate) mod consumer;
 pub(crate) mod producer;
 mod queue;
 mod sequence;
+mod session;
 mod verdict;
 
 use std::time::{Duration, Instant};

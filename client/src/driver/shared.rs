@@ -55,9 +55,9 @@ impl Sleeper {
     }
 
     /// The waker, if there is a reason to wake: something to do, or an alarm that must ring earlier.
-    fn wake_if(&mut self, ready: bool, alarm: impl FnOnce() -> Option<Instant>) -> Option<Waker> {
+    fn wake_if(&mut self, ready: bool, now: Instant, alarm: impl FnOnce() -> Option<Instant>) -> Option<Waker> {
         self.waker.as_ref()?;
-        let earlier = |alarm: Instant| self.alarm.is_none_or(|set| alarm < set);
+        let earlier = |alarm: Instant| alarm > now && self.alarm.is_none_or(|set| alarm < set);
         if ready || alarm().is_some_and(earlier) { self.waker.take() } else { None }
     }
 }
@@ -135,7 +135,8 @@ impl<M: Machine> Shared<M> {
         let next = match work {
             Some(work) => Next::Work(work),
             None => {
-                let alarm = state.machine.ready_at(link);
+                // What is due already and gives no work waits for something else than time.
+                let alarm = state.machine.ready_at(link).filter(|at| *at > now);
                 state.links.entry(link).or_default().sleep(cx, alarm);
                 Next::Sleep(alarm)
             }
@@ -220,9 +221,10 @@ impl<M: Machine> State<M> {
         let machine = &self.machine;
         let mut woken = Vec::new();
         for (link, sleeper) in &mut self.links {
-            woken.extend(sleeper.wake_if(machine.wants(now, *link), || machine.ready_at(*link)));
+            woken.extend(sleeper.wake_if(machine.wants(now, *link), now, || machine.ready_at(*link)));
         }
-        woken.extend(self.supervisor.wake_if(machine.wants_dial(now), || machine.deadline()));
+        let due = machine.deadline().is_some_and(|at| at <= now);
+        woken.extend(self.supervisor.wake_if(due || machine.wants_dial(now), now, || machine.deadline()));
         self.waiters.retain(|waiter| {
             let ready = (waiter.condition)(machine);
             if ready {

@@ -1,0 +1,225 @@
+//! The admin client's connections: one to a broker, opened when it is needed, used by one call at a time.
+//!
+//! It owns the streams, the waits between dials and the silence that a broker asks for (KIP-219). It refuses to retry:
+//! the loop around an attempt decides. Invariant: a connection is in its slot only while no answer is on its way, so one
+//! whose call failed, ran out of time or was dropped is never used again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_protocol::api::Request;
+use ottla_protocol::messages::{
+    CreateTopicsResponse, DeleteTopicsResponse, DescribeGroupsResponse, FindCoordinatorResponse,
+    ListGroupsResponse, ListOffsetsResponse, MetadataResponse, OffsetFetchResponse,
+};
+use ottla_protocol::wire::Str;
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::attempts::Deadline;
+use crate::config::ClientConfig;
+use crate::core::backoff::{Backoff, Random};
+use crate::driver::connection::Connection;
+use crate::error::{Error, ErrorKind};
+use crate::world::World;
+
+/// Host and port of a broker. Brokers are told apart by address: a call looks up who leads what each time anew.
+pub(super) type Address = (Str, u16);
+
+pub(super) struct Nodes {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) world: Arc<dyn World>,
+    book: Mutex<Book>,
+}
+
+#[derive(Default)]
+struct Book {
+    slots: BTreeMap<Address, Arc<AsyncMutex<Slot>>>,
+    /// The brokers that the last metadata answer named.
+    known: Vec<Address>,
+}
+
+struct Slot {
+    connection: Option<Connection>,
+    used: Instant,
+    /// The broker asked for silence until then (KIP-219).
+    quiet_until: Instant,
+    backoff: Backoff,
+    /// Dials that failed since the last one that did not.
+    failures: u32,
+    /// Why the last dial failed, and when the next may begin.
+    refused: Option<(Error, Instant)>,
+}
+
+/// A broker that is connected and has nothing else to do, for one request.
+pub(super) struct Node {
+    slot: OwnedMutexGuard<Slot>,
+    connection: Connection,
+    deadline: Deadline,
+}
+
+/// The answers that say for how many milliseconds the broker wants to be left alone (KIP-219).
+pub(super) trait Throttle {
+    fn throttle_ms(&self) -> i32;
+}
+
+macro_rules! throttle {
+    ($($answer:ident)*) => { $(
+        impl Throttle for $answer {
+            fn throttle_ms(&self) -> i32 {
+                self.throttle_time_ms
+            }
+        }
+    )* };
+}
+
+throttle! {
+    CreateTopicsResponse DeleteTopicsResponse DescribeGroupsResponse FindCoordinatorResponse ListGroupsResponse
+    ListOffsetsResponse MetadataResponse OffsetFetchResponse
+}
+
+impl Nodes {
+    pub(super) fn new(config: Arc<ClientConfig>, world: Arc<dyn World>) -> Self {
+        Self { config, world, book: Mutex::default() }
+    }
+
+    /// Connects to a broker, or takes the connection that is there, when the calls before this one are done with it.
+    pub(super) async fn reach(&self, address: &Address, deadline: Deadline) -> Result<Node, Error> {
+        let (host, port) = address;
+        let slot = self.slot(address);
+        let late = |what| Error::new(ErrorKind::Timeout, format!("broker {host}:{port} {what}"));
+        let mut slot = timeout_at(deadline.at, slot.lock_owned())
+            .await
+            .map_err(|_| late("is still busy with an earlier call"))?;
+        if slot.quiet_until > Instant::now() {
+            let quiet = sleep_until(slot.quiet_until);
+            timeout_at(deadline.at, quiet).await.map_err(|_| late("asks for silence, a quota is used up"))?;
+        }
+        let idle = slot.used.elapsed() >= self.config.connections_max_idle;
+        let connection = match slot.connection.take().filter(|_| !idle) {
+            Some(connection) => connection,
+            None => self.dial(&mut slot, address, deadline).await?,
+        };
+        Ok(Node { slot, connection, deadline })
+    }
+
+    async fn dial(&self, slot: &mut Slot, (host, port): &Address, deadline: Deadline) -> Result<Connection, Error> {
+        if let Some((cause, until)) = &slot.refused
+            && Instant::now() < *until
+        {
+            return Err(cause.clone());
+        }
+        let grown = self.config.socket_setup_timeout.saturating_mul(1 << slot.failures.min(16));
+        let timeout = grown.min(self.config.socket_setup_timeout_max).min(deadline.remaining());
+        let opened = Connection::open(&*self.world, self.config.clone(), host, *port, timeout).await;
+        match &opened {
+            Ok(_) => {
+                (slot.failures, slot.refused) = (0, None);
+                slot.backoff.reset();
+            }
+            Err(cause) => {
+                let wait = slot.backoff.next(&mut Random::new(self.world.random()));
+                slot.failures = slot.failures.saturating_add(1);
+                slot.refused = Some((cause.clone(), Instant::now() + wait));
+            }
+        }
+        opened
+    }
+
+    /// Asks one broker after the other until one answers. Those that do not answer leave time for the next.
+    pub(super) async fn ask_any<R: Request>(&self, request: &R, deadline: Deadline) -> Result<R::Response, Error>
+    where
+        R::Response: Throttle,
+    {
+        let candidates = self.candidates();
+        let mut failure: Option<Error> = None;
+        for (tried, address) in candidates.iter().enumerate() {
+            let answer = match self.reach(address, deadline.share(candidates.len() - tried)).await {
+                Ok(node) => node.call(request).await,
+                Err(cause) => Err(cause),
+            };
+            match answer {
+                Ok(answer) => return Ok(answer),
+                // What may pass is worth another round; what will not is told when nobody else is left.
+                Err(cause) if failure.as_ref().is_none_or(|f| !f.is_retriable()) => failure = Some(cause),
+                Err(_) => {}
+            }
+            if deadline.remaining().is_zero() {
+                break;
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::new(ErrorKind::Connect, "there is no broker to ask")))
+    }
+
+    /// Everybody who may know the cluster: open connections first, then brokers, then the bootstrap addresses, so that
+    /// the cluster is found again when all of its brokers have moved (KIP-899). Closes what has been idle for too long.
+    fn candidates(&self) -> Vec<Address> {
+        let mut random = Random::new(self.world.random());
+        let mut book = self.book.lock();
+        let idle = self.config.connections_max_idle;
+        book.slots.retain(|_, slot| slot.try_lock().map_or(true, |slot| slot.used.elapsed() < idle));
+        let mut known = book.known.clone();
+        let mut seeds: Vec<Address> =
+            self.config.bootstrap.iter().map(|(host, port)| (Str::from(host.as_str()), *port)).collect();
+        let (first, second) = (random.below(known.len()), random.below(seeds.len()));
+        known.rotate_left(first);
+        seeds.rotate_left(second);
+        seeds.retain(|seed| !known.contains(seed));
+        known.append(&mut seeds);
+        let open = |address: &Address| {
+            let slot = book.slots.get(address).and_then(|slot| slot.try_lock().ok());
+            slot.is_some_and(|slot| slot.connection.is_some())
+        };
+        known.sort_by_cached_key(|address| !open(address));
+        known
+    }
+
+    /// Takes in which brokers there are.
+    pub(super) fn learn(&self, brokers: Vec<Address>) {
+        self.book.lock().known = brokers;
+    }
+
+    fn slot(&self, address: &Address) -> Arc<AsyncMutex<Slot>> {
+        let now = Instant::now();
+        let backoff = || Backoff::new(self.config.reconnect_backoff, self.config.reconnect_backoff_max);
+        let slot = || Slot {
+            connection: None,
+            used: now,
+            quiet_until: now,
+            backoff: backoff(),
+            failures: 0,
+            refused: None,
+        };
+        let mut book = self.book.lock();
+        book.slots.entry(address.clone()).or_insert_with(|| Arc::new(AsyncMutex::new(slot()))).clone()
+    }
+}
+
+impl Node {
+    /// The highest version of `R` that this broker and we both have.
+    pub(super) fn version<R: Request>(&self) -> Result<i16, Error> {
+        self.connection.version::<R>()
+    }
+
+    /// Sends a request and waits for its answer, for `request.timeout.ms` at most.
+    pub(super) async fn call<R: Request>(self, request: &R) -> Result<R::Response, Error>
+    where
+        R::Response: Throttle,
+    {
+        let Node { mut slot, mut connection, deadline } = self;
+        let answer = connection.call(request, deadline.request_timeout()).await?;
+        let quiet = Duration::from_millis(u64::try_from(answer.throttle_ms()).unwrap_or(0));
+        let now = Instant::now();
+        (slot.used, slot.quiet_until) = (now, now + quiet);
+        slot.connection = Some(connection);
+        Ok(answer)
+    }
+}
+
+/// The address that an answer gives for a broker.
+pub(super) fn address(host: &Str, port: i32) -> Option<Address> {
+    let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
+    (!host.is_empty()).then(|| (host.clone(), port))
+}

@@ -1,0 +1,540 @@
+//! The consumer as its users see it: records on loan, commits, and a handle to steer by.
+//!
+//! It owns the reading of what was fetched, and what it means to finish a record: asking for the next one. It refuses to know
+//! brokers, groups and sessions. Invariant: a record counts as finished only when the application has asked for the next or
+//! said so itself; leaving the loop finishes nothing.
+
+mod reading;
+mod record;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ottla_protocol::records::Decompressor;
+use ottla_protocol::wire::Str;
+
+use crate::client::Client;
+use crate::config::{ConsumerBuilder, ConsumerConfig, Reset, When};
+use crate::core::TopicPartition;
+use crate::core::consumer::{Attention, Consumer as Machine};
+use crate::core::offsets::CommitId;
+use crate::core::positions::{Chunk, Lease, Place};
+use crate::driver::shared::{Shared, now};
+use crate::driver::supervisor;
+use crate::error::{Error, ErrorKind};
+use crate::world::pause;
+use reading::Reading;
+pub use record::{OwnedRecord, Record};
+
+type Door = Shared<Machine>;
+
+/// Reads records, alone or as a member of a group.
+///
+/// [`recv`](Consumer::recv) lends one record after the other; asking for the next finishes the one before. What is finished is
+/// committed as [`ConsumerBuilder::commit_when`] says. Dropping the consumer ends its connections at once and commits
+/// nothing more; [`close`](Consumer::close) is the graceful end.
+///
+/// ```no_run
+/// # async fn run(client: ottla::Client) -> Result<(), ottla::Error> {
+/// use std::time::Duration;
+/// use ottla::When;
+///
+/// let hybrid = When::Hybrid { records: 100, within: Duration::from_secs(5) };
+/// let mut consumer = client.consumer().group("billing").subscribe(["orders"]).commit_when(hybrid).build()?;
+/// while let Some(record) = consumer.recv().await? {
+///     println!("{:?}", record.value());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Consumer {
+    control: Control,
+    config: Arc<ConsumerConfig>,
+    attention: Arc<Attention>,
+    reading: Option<Reading>,
+    /// What the application has in hand and has not finished: everything up to this offset of the chunk that is read.
+    in_hand: Option<i64>,
+    /// Finished records of the partition that is read since its last commit.
+    uncommitted: u32,
+    /// What a batch holds of partitions whose chunks are read to the end.
+    batch: Vec<(Arc<Lease>, i64)>,
+    /// Records for a batch that was not returned yet.
+    gathered: Vec<OwnedRecord>,
+    /// A record of the chunk in hand could not be read.
+    unreadable: bool,
+    decompressor: Decompressor,
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer").field("group", &self.config.group_id).finish_non_exhaustive()
+    }
+}
+
+static NUMBER: AtomicU64 = AtomicU64::new(1);
+
+impl Client {
+    /// Starts the settings of a consumer. Building it opens no connection.
+    pub fn consumer(&self) -> ConsumerBuilder {
+        ConsumerBuilder { client: self.clone(), config: self.builder.consumer.clone() }
+    }
+}
+
+impl ConsumerBuilder {
+    /// Checks the settings and starts the consumer's supervisor, on the current tokio runtime. It connects and joins its
+    /// group in the background from here on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], which names the settings that are wrong.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn build(mut self) -> Result<Consumer, Error> {
+        let client = self.client;
+        for warning in self.config.check(&client.config)? {
+            tracing::warn!(%warning, "consumer settings");
+        }
+        let config = Arc::new(self.config);
+        let number = || NUMBER.fetch_add(1, Ordering::Relaxed);
+        let group = config.group_id.clone().unwrap_or_else(|| Str::from("none"));
+        let named = client.named(|| format!("consumer-{group}-{}", number()));
+        let machine = Machine::new(named.clone(), config.clone(), client.world.random(), now());
+        let attention = machine.attention();
+        let door = Shared::new(machine, client.world.clone());
+        supervisor::start(&door, &named);
+        let control = Control { door };
+        Ok(Consumer {
+            control,
+            config,
+            attention,
+            reading: None,
+            in_hand: None,
+            uncommitted: 0,
+            batch: Vec::new(),
+            gathered: Vec::new(),
+            unreadable: false,
+            decompressor: Decompressor::new(),
+        })
+    }
+}
+
+impl Consumer {
+    /// Lends the next record, in the order of its partition, waiting for it if need be. The record before it is finished by this
+    /// call. `None` after [`close`](Control::close).
+    ///
+    /// Dropping the future while it waits loses nothing; the record before stays finished.
+    ///
+    /// # Errors
+    /// Of one partition, which stays where it is until a seek, while the others go on: [`ErrorKind::Corrupt`],
+    /// [`ErrorKind::OffsetOutOfRange`], [`ErrorKind::Authorization`]. Of the group: [`ErrorKind::Fenced`],
+    /// [`ErrorKind::Fatal`]. When nothing can be reached for `default.api.timeout.ms`: [`ErrorKind::Connect`],
+    /// [`ErrorKind::UnknownTopic`]; the consumer goes on trying, and so may the application.
+    #[inline]
+    pub async fn recv(&mut self) -> Result<Option<Record<'_>>, Error> {
+        self.attention.ask();
+        self.finish();
+        while !self.has_record()? {
+            if !self.next_chunk().await? {
+                return Ok(None);
+            }
+        }
+        self.lend()
+    }
+
+    /// Waits for a record, and returns it with those that are there already or come `within` this time: at most `max`, and at
+    /// most `max.poll.records`. The records before are finished by this call, and these by the next. `None` after
+    /// [`close`](Control::close).
+    ///
+    /// Dropping the future loses nothing: what it had gathered is returned by the next call.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), when there is no record to return before the error.
+    pub async fn recv_batch(&mut self, max: usize, within: Duration) -> Result<Option<RecordBatch>, Error> {
+        let max = max.min(self.config.max_poll_records).max(1);
+        if self.gathered.is_empty() {
+            self.attention.ask();
+            self.finish();
+        }
+        let deadline = tokio::time::Instant::now() + within;
+        while self.gathered.len() < max {
+            match self.gather_one() {
+                Ok(true) => continue,
+                Ok(false) if self.gathered.is_empty() => {
+                    if !self.next_chunk().await? {
+                        return Ok(None);
+                    }
+                }
+                Ok(false) => {
+                    self.put_in_batch();
+                    if !matches!(tokio::time::timeout_at(deadline, self.next_chunk()).await, Ok(Ok(true))) {
+                        break;
+                    }
+                }
+                Err(error) if self.gathered.is_empty() => return Err(error),
+                // Met again by the next call.
+                Err(_) => break,
+            }
+        }
+        Ok(Some(RecordBatch { records: std::mem::take(&mut self.gathered) }))
+    }
+
+    fn gather_one(&mut self) -> Result<bool, Error> {
+        if !self.has_record()? {
+            return Ok(false);
+        }
+        let owned = self.lend()?.map(|record| record.to_owned());
+        let found = owned.is_some();
+        self.gathered.extend(owned);
+        Ok(found)
+    }
+
+    /// The chunk in hand is read to its end, but its records are not finished: they are in a batch.
+    fn put_in_batch(&mut self) {
+        if let (Some(reading), Some(offset)) = (self.reading.take(), self.in_hand.take()) {
+            let end = reading.chunk.end.unwrap_or(offset);
+            self.batch.push((reading.chunk.lease.clone(), end));
+            self.report(&reading.chunk);
+        }
+    }
+
+    /// Records that were gathered for a call that was dropped are read again.
+    #[cold]
+    fn give_back(&mut self) {
+        let gathered = std::mem::take(&mut self.gathered);
+        self.batch.clear();
+        self.in_hand = None;
+        for (at, record) in gathered.iter().enumerate() {
+            let same = |r: &OwnedRecord| r.topic() == record.topic() && r.partition() == record.partition();
+            if !gathered.iter().take(at).any(same) {
+                let partition = TopicPartition { topic: Str::from(record.topic()), partition: record.partition() };
+                let place = Place::At(record.offset());
+                // A partition that is no longer ours has nothing to give back.
+                let _ = self.control.door.with(|machine, now| machine.seek(now, &partition, place));
+            }
+        }
+    }
+
+    /// Finishes what is in hand, and commits what is finished of all partitions. Waits for the group's answer, at most
+    /// `default.api.timeout.ms`. Dropping the future leaves the commit on its way.
+    ///
+    /// That a partition belongs to another member by now is no error: [`CommitOutcome::superseded`] names it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] without a group, [`ErrorKind::Timeout`], [`ErrorKind::Fenced`],
+    /// [`ErrorKind::Authorization`], [`ErrorKind::Broker`].
+    pub async fn commit(&mut self) -> Result<CommitOutcome, Error> {
+        self.finish();
+        commit(&self.control.door).await
+    }
+
+    /// A handle that works while a record is on loan, and from other tasks.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Delivers nothing more, commits what is finished (unless commits are [`When::Manual`]), leaves the group and ends all
+    /// connections, within `deadline`. The record in hand is not finished by this. Dropping the future leaves the
+    /// consumer closed for delivery; a second call goes on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when the group could not be told in time: it will notice by itself.
+    pub async fn close(mut self, deadline: Duration) -> Result<(), Error> {
+        self.reading = None;
+        self.control.close();
+        let door = &self.control.door;
+        pause(&*door.world).await;
+        let closed = door.until(|machine| machine.is_closed());
+        let late = || Error::new(ErrorKind::Timeout, format!("the group could not be left within {deadline:?}"));
+        tokio::time::timeout(deadline, closed).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// For a simulator: says who sleeps although there is something to do.
+    #[cfg(feature = "unstable-world")]
+    pub fn probe(&self) -> Box<dyn Fn() -> Option<String> + Send> {
+        let door = Arc::downgrade(&self.control.door);
+        Box::new(move || door.upgrade()?.asleep_while_ready())
+    }
+
+    /// What is in hand is done.
+    #[inline]
+    fn finish(&mut self) {
+        if !self.gathered.is_empty() {
+            self.give_back();
+        }
+        if !self.batch.is_empty() {
+            self.finish_batch();
+        }
+        let (Some(offset), Some(reading)) = (self.in_hand.take(), &self.reading) else { return };
+        reading.chunk.lease.finish(offset);
+        let due = match self.config.when {
+            When::EachRecord => true,
+            When::Hybrid { records, .. } => self.uncommitted >= records,
+            _ => false,
+        };
+        if due {
+            self.uncommitted = 0;
+            let partition = &reading.chunk.partition;
+            // A consumer that is broken says so at the next chunk.
+            let _ = self.control.door.with(|machine, now| machine.commit_quietly(now, Some(partition)));
+        }
+    }
+
+    #[cold]
+    fn finish_batch(&mut self) {
+        for (lease, offset) in self.batch.drain(..) {
+            lease.finish(offset);
+        }
+        let _ = self.control.door.with(|machine, now| machine.finished_batch(now));
+    }
+
+    /// Whether a record of the chunk in hand is left. A chunk that was called back has none.
+    #[inline]
+    fn has_record(&mut self) -> Result<bool, Error> {
+        let Some(reading) = &mut self.reading else { return Ok(false) };
+        if self.unreadable {
+            self.stop_reading();
+            return Ok(false);
+        }
+        if reading.chunk.lease.is_recalled() {
+            return Ok(false);
+        }
+        let more = reading.next_open(&mut self.decompressor);
+        if more.is_err() {
+            self.stop_reading();
+        }
+        more
+    }
+
+    /// Lends the record that [`Consumer::has_record`] has seen.
+    #[inline]
+    fn lend(&mut self) -> Result<Option<Record<'_>>, Error> {
+        let Some(reading) = &mut self.reading else { return Ok(None) };
+        let Reading { chunk, open: Some(open), .. } = reading else { return Ok(None) };
+        let timestamp_type = open.header().timestamp_type;
+        match open.next() {
+            Ok(Some(inner)) => {
+                self.in_hand = Some(inner.offset.saturating_add(1));
+                self.uncommitted += 1;
+                let (place, lease, door) = (&chunk.partition, &*chunk.lease, &self.control.door);
+                Ok(Some(Record { inner, place, lease, door, timestamp_type }))
+            }
+            Ok(None) => Ok(None),
+            Err(cause) => {
+                self.unreadable = true;
+                Err(reading::corrupt(&chunk.partition, &cause))
+            }
+        }
+    }
+
+    /// The rest of the chunk cannot be read: its partition waits for a seek.
+    #[cold]
+    fn stop_reading(&mut self) {
+        self.unreadable = false;
+        if let Some(reading) = self.reading.take() {
+            let _ = self.control.door.with(|machine, now| machine.fail(now, &reading.chunk));
+        }
+    }
+
+    /// Puts the chunk in hand away, whose records are all finished, and waits for another. False when the consumer is closed.
+    #[cold]
+    async fn next_chunk(&mut self) -> Result<bool, Error> {
+        if let Some(reading) = self.reading.take() {
+            if let Some(end) = reading.chunk.end {
+                reading.chunk.lease.finish(end);
+            }
+            self.report(&reading.chunk);
+        }
+        let door = &self.control.door;
+        loop {
+            let (taken, closing) = door.with(|machine, now| {
+                let taken = machine.take(now);
+                (taken, machine.is_closing())
+            })?;
+            match taken {
+                Some(chunk) => {
+                    let chunk = chunk?;
+                    self.uncommitted = chunk.uncommitted;
+                    self.reading = Some(Reading::new(chunk, self.config.clone()));
+                    return Ok(true);
+                }
+                None if closing => return Ok(false),
+                None => {
+                    pause(&*door.world).await;
+                    match door.until(|machine| machine.has_next()).await {
+                        Err(e) if e.kind() == ErrorKind::Closed => return Ok(false),
+                        ready => ready?,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the machine how many records were finished since the partition's last commit.
+    fn report(&self, chunk: &Chunk) {
+        let uncommitted = self.uncommitted;
+        let _ = self.control.door.with(|machine, now| machine.finished_chunk(now, chunk, uncommitted));
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.control.door.stop();
+    }
+}
+
+/// Records of their own, from [`Consumer::recv_batch`].
+///
+/// ```no_run
+/// # async fn run(mut consumer: ottla::Consumer) -> Result<(), ottla::Error> {
+/// use std::time::Duration;
+///
+/// while let Some(batch) = consumer.recv_batch(500, Duration::from_millis(50)).await? {
+///     for record in &batch.records {
+///         println!("{:?}", record.value());
+///     }
+///     consumer.commit().await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordBatch {
+    /// The records; those of one partition are in order.
+    pub records: Vec<OwnedRecord>,
+}
+
+/// Where [`Control::seek`] goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeekTo {
+    /// This offset.
+    Offset(i64),
+    /// The oldest record that the broker still holds.
+    Beginning,
+    /// Behind the newest record.
+    End,
+}
+
+/// Which partitions a commit could not cover.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CommitOutcome {
+    /// Partitions that belong to another member by now: whoever has them reads on from the last commit before.
+    pub superseded: Vec<(String, i32)>,
+}
+
+/// Steers a [`Consumer`]: from other tasks, or while a record is on loan. Cheap to clone; it does not keep the consumer
+/// alive.
+///
+/// ```no_run
+/// # async fn run(mut consumer: ottla::Consumer) -> Result<(), ottla::Error> {
+/// let control = consumer.control();
+/// while let Some(record) = consumer.recv().await? {
+///     if record.value().is_none() {
+///         control.pause(record.topic(), record.partition()).await?;
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Control {
+    door: Arc<Door>,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    /// Reads a partition from another place. Once this has returned, no record from before is delivered, and finishing one
+    /// that is still in hand counts for nothing. Never waits.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] for a partition that is not assigned.
+    pub async fn seek(&self, topic: &str, partition: i32, to: SeekTo) -> Result<(), Error> {
+        let place = match to {
+            SeekTo::Offset(offset) => Place::At(offset.max(0)),
+            SeekTo::Beginning => Place::Reset(Reset::Earliest),
+            SeekTo::End => Place::Reset(Reset::Latest),
+        };
+        self.door.with(|machine, now| machine.seek(now, &named(topic, partition), place))?
+    }
+
+    /// Stops delivering a partition. What is buffered of it stays, and the group is not told. Never waits.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] for a partition that is not assigned.
+    pub async fn pause(&self, topic: &str, partition: i32) -> Result<(), Error> {
+        self.door.with(|machine, now| machine.pause(now, &named(topic, partition), true))?
+    }
+
+    /// Goes on delivering a partition. Never waits.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] for a partition that is not assigned.
+    pub async fn resume(&self, topic: &str, partition: i32) -> Result<(), Error> {
+        self.door.with(|machine, now| machine.pause(now, &named(topic, partition), false))?
+    }
+
+    /// Commits what is finished of all partitions; the record in hand is not. Otherwise as [`Consumer::commit`].
+    ///
+    /// # Errors
+    /// As [`Consumer::commit`].
+    pub async fn commit(&self) -> Result<CommitOutcome, Error> {
+        commit(&self.door).await
+    }
+
+    /// The partitions that this consumer reads now.
+    pub fn assignment(&self) -> Vec<(String, i32)> {
+        let assignment = self.door.with(|machine, _| machine.assignment()).unwrap_or_default();
+        assignment.into_iter().map(|p| (p.topic.to_string(), p.partition)).collect()
+    }
+
+    /// Records of each partition that are readable and not finished; `None` until a fetch has told the end of the
+    /// partition. The end is the high watermark, or the last stable offset when only committed records are read.
+    pub fn lag(&self) -> Vec<(String, i32, Option<i64>)> {
+        let lag = self.door.with(|machine, _| machine.lag()).unwrap_or_default();
+        lag.into_iter().map(|(p, lag)| (p.topic.to_string(), p.partition, lag)).collect()
+    }
+
+    /// Ends the delivery: [`Consumer::recv`] returns `None` from now on. What is finished is committed, unless commits are
+    /// [`When::Manual`], and the group is left, in the background. Never waits.
+    pub fn close(&self) {
+        // A consumer that is broken delivers nothing anyway.
+        let _ = self.door.with(|machine, now| machine.close(now));
+    }
+}
+
+fn named(topic: &str, partition: i32) -> TopicPartition {
+    TopicPartition { topic: Str::from(topic), partition }
+}
+
+/// Commits what is finished, and waits for the answer.
+async fn commit(door: &Arc<Door>) -> Result<CommitOutcome, Error> {
+    let Some(id) = door.with(|machine, now| machine.commit(now, None))?? else { return Ok(CommitOutcome::default()) };
+    let mut watch = Watch { door, id: Some(id) };
+    pause(&*door.world).await;
+    door.until(move |machine| machine.is_committed(id)).await?;
+    watch.id = None;
+    let outcome = door.with(|machine, _| machine.take_commit(id))?.unwrap_or_else(|| Ok(Default::default()))?;
+    let superseded = outcome.superseded.into_iter().map(|p| (p.topic.to_string(), p.partition)).collect();
+    Ok(CommitOutcome { superseded })
+}
+
+/// A commit that is waited for; when nobody waits any more the machine takes its result.
+struct Watch<'a> {
+    door: &'a Door,
+    id: Option<CommitId>,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let _ = self.door.with(|machine, _| machine.unwatch(id));
+        }
+    }
+}

@@ -1,0 +1,780 @@
+//! The consumer's machine: what it reads, how far it is, and what it commits.
+//!
+//! It owns the positions and ties the parts together: the group gives and takes partitions, offsets say where to start,
+//! fetches fill the queue that the application empties. Each part owns its own requests. Invariant: what is committed for a
+//! partition is what its lease says is finished, and only while the lease holds.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::messages::{
+    FetchResponse, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic, ListedPartition,
+};
+
+use super::ask::{Answer, Ask};
+use super::backoff::Backoff;
+use super::cluster::Cluster;
+use super::fetch::{Fetch, Fetched, Positions};
+use super::group::{Group, GroupEvent};
+use super::offsets::{Committed, CommitId, CommitOutcome, Found, Offsets};
+use super::positions::{Chunk, Failure, Lease, Place, Position};
+use super::{Dial, Input, Lane, Link, Machine, Request, TopicPartition, Work};
+use crate::config::{ClientConfig, ConsumerConfig, Reset, Source, When, wire_millis};
+use crate::error::{Error, ErrorKind};
+use crate::planted::{Defect, planted};
+
+/// What the application does, as far as deadlines have to know. Written for each record, so it is not under the lock.
+#[derive(Debug, Default)]
+pub(crate) struct Attention(AtomicU64);
+
+impl Attention {
+    /// The application asks for the next record. There is one that asks.
+    #[inline]
+    pub(crate) fn ask(&self) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    config: Arc<ConsumerConfig>,
+    pub(crate) cluster: Cluster,
+    group: Option<(Group, Offsets)>,
+    positions: Positions,
+    fetch: Fetch,
+    /// Partitions with chunks, in the order in which they came; one entry a chunk.
+    queue: VecDeque<TopicPartition>,
+    /// Bytes that the application holds.
+    lent: usize,
+    failures: VecDeque<Failure>,
+    /// Look-ups of a reset that are out, by broker.
+    listings: BTreeMap<i32, BTreeMap<TopicPartition, Arc<Lease>>>,
+    retries: BTreeSet<(Instant, TopicPartition)>,
+    retry_backoff: Backoff,
+    commit_at: Option<Instant>,
+    /// A commit that a revocation waits for, and the partitions to give up after it.
+    revoking: Option<(CommitId, Vec<TopicPartition>)>,
+    /// Commits that nobody waits for.
+    unwatched: Vec<CommitId>,
+    attention: Arc<Attention>,
+    attention_seen: u64,
+    /// The application waits for a record: the time does not count against max.poll.interval.ms.
+    waiting: bool,
+    /// When to say that nothing can be reached, or that a topic does not exist.
+    complain_at: Option<Instant>,
+    closing: bool,
+}
+
+impl Consumer {
+    pub(crate) fn new(client: Arc<ClientConfig>, config: Arc<ConsumerConfig>, seed: u64, now: Instant) -> Self {
+        let retry_backoff = Backoff::new(client.retry_backoff, client.retry_backoff_max);
+        let group = config.group_id.is_some().then(|| {
+            (Group::new(config.clone(), client.clone(), now), Offsets::new(config.clone(), client.clone()))
+        });
+        let complain_at = Some(now + client.default_api_timeout);
+        let mut consumer = Self {
+            cluster: Cluster::new(client, seed, now),
+            fetch: Fetch::new(config.clone()),
+            group,
+            positions: BTreeMap::new(),
+            queue: VecDeque::new(),
+            lent: 0,
+            failures: VecDeque::new(),
+            listings: BTreeMap::new(),
+            retries: BTreeSet::new(),
+            retry_backoff,
+            commit_at: None,
+            revoking: None,
+            unwatched: Vec::new(),
+            attention: Arc::default(),
+            attention_seen: 0,
+            waiting: false,
+            complain_at,
+            closing: false,
+            config,
+        };
+        consumer.commit_at = consumer.commit_interval().map(|interval| now + interval);
+        match consumer.config.source.clone() {
+            Source::Nothing => {}
+            Source::Topics(topics) => topics.iter().for_each(|topic| consumer.cluster.metadata.want(now, topic)),
+            Source::Partitions(partitions) => {
+                let partitions = partitions.into_iter().map(|(topic, partition)| TopicPartition { topic, partition });
+                consumer.assign(now, partitions.collect());
+            }
+        }
+        consumer.step(now);
+        consumer
+    }
+
+    pub(crate) fn attention(&self) -> Arc<Attention> {
+        self.attention.clone()
+    }
+
+    fn commit_interval(&self) -> Option<Duration> {
+        match self.config.when {
+            When::Every(interval) | When::Hybrid { within: interval, .. } => Some(interval),
+            When::EachRecord | When::EachBatch | When::Manual => None,
+        }
+    }
+
+    // Which partitions are read, and from where.
+
+    fn assign(&mut self, now: Instant, partitions: Vec<TopicPartition>) {
+        for partition in &partitions {
+            self.cluster.metadata.want(now, &partition.topic);
+            let place = if self.group.is_some() { Place::Committed } else { Place::Reset(self.config.on_no_commit) };
+            self.positions.insert(partition.clone(), Position::new(place));
+        }
+        match &mut self.group {
+            Some((_, offsets)) => offsets.look_up(partitions),
+            None => partitions.into_iter().for_each(|partition| self.check_reset(&partition)),
+        }
+    }
+
+    /// A reset that is not allowed is an error.
+    fn check_reset(&mut self, partition: &TopicPartition) {
+        if let Some(position) = self.positions.get_mut(partition)
+            && position.place == Place::Reset(Reset::Error)
+        {
+            let error = Error::new(ErrorKind::OffsetOutOfRange, format!("{partition}: no offset is committed"));
+            position.place = Place::Failed;
+            self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
+        }
+    }
+
+    fn unassign(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            if let Some(mut position) = self.positions.remove(partition) {
+                position.lease.recall();
+                self.fetch.release(position.go_to(Place::Failed));
+            }
+        }
+        self.queue.retain(|queued| !partitions.contains(queued));
+        if let Some((_, offsets)) = &mut self.group
+            && !planted(Defect::CommitAfterRevoke)
+        {
+            offsets.forget(partitions.to_vec());
+        }
+    }
+
+    /// Reads a partition from another place. No record from before is delivered after this.
+    pub(crate) fn seek(&mut self, now: Instant, partition: &TopicPartition, place: Place) -> Result<(), Error> {
+        let Some(position) = self.positions.get_mut(partition) else { return Err(not_assigned(partition)) };
+        self.fetch.release(position.go_to(place));
+        self.queue.retain(|queued| queued != partition);
+        if let Some((_, offsets)) = &mut self.group {
+            offsets.forget_look_ups(vec![partition.clone()]);
+        }
+        self.step(now);
+        Ok(())
+    }
+
+    /// Stops or goes on delivering a partition; what is buffered of it stays.
+    pub(crate) fn pause(&mut self, now: Instant, partition: &TopicPartition, paused: bool) -> Result<(), Error> {
+        let position = self.positions.get_mut(partition).ok_or_else(|| not_assigned(partition))?;
+        position.paused = paused;
+        self.step(now);
+        Ok(())
+    }
+
+    pub(crate) fn assignment(&self) -> Vec<TopicPartition> {
+        self.positions.keys().cloned().collect()
+    }
+
+    pub(crate) fn lag(&self) -> Vec<(TopicPartition, Option<i64>)> {
+        self.positions.iter().map(|(partition, position)| (partition.clone(), position.lag())).collect()
+    }
+
+    // What the application takes.
+
+    /// Whether there is something to take: records, an error, or the end.
+    pub(crate) fn has_next(&self) -> bool {
+        self.closing || !self.failures.is_empty() || self.queue.iter().any(|partition| self.is_deliverable(partition))
+    }
+
+    fn is_deliverable(&self, partition: &TopicPartition) -> bool {
+        self.positions.get(partition).is_some_and(|position| !position.paused && !position.waiting.is_empty())
+    }
+
+    /// The next chunk, or an error. What was taken before is no longer held. `None`: wait, or the consumer is closed.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<Result<Chunk, Error>> {
+        self.fetch.release(std::mem::take(&mut self.lent));
+        self.waiting = false;
+        if self.closing {
+            return None;
+        }
+        while let Some(failure) = self.failures.pop_front() {
+            if failure.lease.is_none_or(|lease| !lease.is_recalled()) {
+                return Some(Err(failure.error));
+            }
+        }
+        let Some(at) = self.queue.iter().position(|partition| self.is_deliverable(partition)) else {
+            // The application waits, and is not to blame for the time.
+            self.waiting = true;
+            self.step(now);
+            return None;
+        };
+        let partition = self.queue.remove(at)?;
+        let position = self.positions.get_mut(&partition)?;
+        let mut chunk = position.waiting.pop_front()?;
+        position.waiting_bytes = position.waiting_bytes.saturating_sub(chunk.records.len());
+        chunk.uncommitted = position.uncommitted;
+        self.lent = chunk.records.len();
+        self.step(now);
+        Some(Ok(chunk))
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    // What is committed.
+
+    /// The application has come to the end of a chunk, with this many finished records since the partition's last commit.
+    pub(crate) fn finished_chunk(&mut self, now: Instant, chunk: &Chunk, uncommitted: u32) {
+        let holds = |position: &&mut Position| Arc::ptr_eq(&position.lease, &chunk.lease);
+        if let Some(position) = self.positions.get_mut(&chunk.partition).filter(holds) {
+            position.uncommitted = uncommitted;
+        }
+        if self.config.when == When::EachBatch {
+            self.commit_quietly(now, Some(&chunk.partition));
+        }
+    }
+
+    /// The application has finished records of several chunks at once.
+    pub(crate) fn finished_batch(&mut self, now: Instant) {
+        match self.config.when {
+            When::EachRecord | When::EachBatch => self.commit_quietly(now, None),
+            When::Hybrid { records, .. } if self.positions.values().any(|p| p.uncommitted >= records) => {
+                self.commit_quietly(now, None);
+            }
+            _ => {}
+        }
+    }
+
+    /// The rest of a chunk cannot be read: nothing more is read of its partition until a seek.
+    pub(crate) fn fail(&mut self, now: Instant, chunk: &Chunk) {
+        let holds = |position: &&mut Position| Arc::ptr_eq(&position.lease, &chunk.lease);
+        if let Some(position) = self.positions.get_mut(&chunk.partition).filter(holds) {
+            position.place = Place::Failed;
+            position.waiting.clear();
+            self.fetch.release(std::mem::take(&mut position.waiting_bytes));
+            self.queue.retain(|queued| *queued != chunk.partition);
+        }
+        self.step(now);
+    }
+
+    /// Commits what is finished, of one partition or of all, and lets whoever wants wait for it.
+    pub(crate) fn commit(&mut self, now: Instant, partition: Option<&TopicPartition>) -> Result<Option<CommitId>, Error> {
+        let Some((_, offsets)) = &mut self.group else {
+            return Err(Error::new(ErrorKind::InvalidArgument, "a consumer without a group has nowhere to commit to"));
+        };
+        let mut finished = BTreeMap::new();
+        for (named, position) in &mut self.positions {
+            if partition.is_some_and(|partition| partition != named) {
+                continue;
+            }
+            let lent = i64::from(planted(Defect::CommitLent) && position.lease.finished() >= 0);
+            if let Some(offset) = position.to_commit() {
+                let committed = Committed { offset: offset + lent, leader_epoch: -1, metadata: None };
+                finished.insert(named.clone(), committed);
+                position.committed = Some(offset);
+                position.uncommitted = 0;
+            }
+        }
+        if finished.is_empty() && offsets.is_settled() {
+            return Ok(None);
+        }
+        let id = offsets.commit(now, finished);
+        self.step(now);
+        Ok(Some(id))
+    }
+
+    pub(crate) fn commit_quietly(&mut self, now: Instant, partition: Option<&TopicPartition>) {
+        if let Ok(Some(id)) = self.commit(now, partition) {
+            self.unwatched.push(id);
+        }
+    }
+
+    pub(crate) fn is_committed(&self, id: CommitId) -> bool {
+        self.group.as_ref().is_none_or(|(_, offsets)| offsets.is_resolved(id))
+    }
+
+    pub(crate) fn take_commit(&mut self, id: CommitId) -> Option<Result<CommitOutcome, Error>> {
+        let result = self.group.as_mut()?.1.take_result(id)?;
+        if result.is_err() {
+            self.forget_committed();
+        }
+        Some(result)
+    }
+
+    /// Nobody waits for a commit any more.
+    pub(crate) fn unwatch(&mut self, id: CommitId) {
+        self.unwatched.push(id);
+    }
+
+    /// A commit failed: what we believed to be committed may not be.
+    fn forget_committed(&mut self) {
+        self.positions.values_mut().for_each(|position| position.committed = None);
+    }
+
+    // How it ends.
+
+    /// Delivers nothing more, commits what is finished unless commits are manual, and leaves the group.
+    pub(crate) fn close(&mut self, now: Instant) {
+        if self.closing {
+            return;
+        }
+        if self.config.when != When::Manual {
+            self.commit_quietly(now, None);
+        }
+        self.closing = true;
+        self.positions.values().for_each(|position| position.lease.recall());
+        self.step(now);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closing && self.group.as_ref().is_none_or(|(group, _)| group.has_left())
+    }
+
+    // What the parts say.
+
+    /// Lets every part go on as far as it can. Called at the end of whatever changes something.
+    fn step(&mut self, now: Instant) {
+        self.cluster.step(now);
+        self.end_commits(now);
+        if let Some((group, offsets)) = &mut self.group {
+            group.step(now, &mut self.cluster);
+            offsets.step(now, group, &mut self.cluster);
+            if self.closing && self.unwatched.is_empty() && self.revoking.is_none() {
+                group.leave(now);
+            }
+        }
+        while let Some(event) = self.group.as_mut().and_then(|(group, _)| group.poll_event()) {
+            self.obey(now, event);
+        }
+        while let Some(found) = self.group.as_mut().and_then(|(_, offsets)| offsets.poll_event()) {
+            self.start(found);
+        }
+        if !self.closing {
+            self.fetch.step(now, &self.positions, &mut self.cluster);
+            self.want_listings();
+        }
+    }
+
+    /// Takes the results of commits that no call waits for; a revocation goes on when its commit is resolved.
+    fn end_commits(&mut self, now: Instant) {
+        let Some((group, offsets)) = &mut self.group else { return };
+        let mut failed = false;
+        self.unwatched.retain(|id| match offsets.take_result(*id) {
+            None => true,
+            Some(Ok(_)) => false,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "offsets were not committed");
+                failed = true;
+                false
+            }
+        });
+        let ready = self.revoking.as_ref().is_some_and(|(id, _)| offsets.is_resolved(*id));
+        if let Some((id, partitions)) = self.revoking.take_if(|_| ready) {
+            if let Some(Err(error)) = offsets.take_result(id) {
+                tracing::warn!(%error, "offsets were not committed before partitions were given up");
+            }
+            group.given_up(now);
+            self.unassign(&partitions);
+        }
+        if failed {
+            self.forget_committed();
+        }
+    }
+
+    fn obey(&mut self, now: Instant, event: GroupEvent) {
+        match event {
+            GroupEvent::Assign(partitions) => self.assign(now, partitions),
+            GroupEvent::Lost(partitions) => self.unassign(&partitions),
+            GroupEvent::Failed(error) => self.failures.push_back(Failure { lease: None, error }),
+            GroupEvent::Revoke(partitions) => self.revoke(now, partitions),
+        }
+    }
+
+    /// Partitions are taken away: nothing more of them is delivered, and what is finished is committed first.
+    fn revoke(&mut self, now: Instant, partitions: Vec<TopicPartition>) {
+        partitions.iter().filter_map(|p| self.positions.get(p)).for_each(|position| position.lease.recall());
+        let commit = if self.config.when == When::Manual { Ok(None) } else { self.commit(now, None) };
+        match commit {
+            Ok(Some(id)) => self.revoking = Some((id, partitions)),
+            _ => {
+                self.unassign(&partitions);
+                if let Some((group, _)) = &mut self.group {
+                    group.given_up(now);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, found: Result<Found, Error>) {
+        let Found { partition, committed } = match found {
+            Ok(found) => found,
+            Err(error) => return self.failures.push_back(Failure { lease: None, error }),
+        };
+        let Some(position) = self.positions.get_mut(&partition).filter(|p| p.place == Place::Committed) else { return };
+        match committed {
+            Some((offset, _)) => {
+                position.start_at(offset);
+                position.committed = Some(offset);
+            }
+            None => {
+                position.place = Place::Reset(self.config.on_no_commit);
+                self.check_reset(&partition);
+            }
+        }
+    }
+
+    fn fetched(&mut self, now: Instant, link: Link, response: &FetchResponse) {
+        self.cluster.throttle(now, link, response.throttle_time_ms);
+        for node in &response.node_endpoints {
+            self.cluster.learn_node(now, node.node_id, &node.host, node.port, node.rack.clone());
+        }
+        for fetched in self.fetch.answered(link, response, &mut self.positions, &self.cluster) {
+            let Some(position) = self.positions.get_mut(&fetched.partition) else { continue };
+            if fetched.answer.error_code.is_ok() {
+                let end = match self.config.isolation_level {
+                    crate::config::IsolationLevel::ReadCommitted => fetched.answer.last_stable_offset,
+                    crate::config::IsolationLevel::ReadUncommitted => fetched.answer.high_watermark,
+                };
+                position.readable_end = (end >= 0).then_some(end);
+                let before = position.waiting.len();
+                if !self.fetch.keep(&fetched, position) {
+                    tracing::error!(partition = %fetched.partition, "a fetch brought no readable batch");
+                }
+                if position.waiting.len() > before {
+                    self.queue.push_back(fetched.partition);
+                }
+            } else {
+                self.refused(now, link.node, &fetched);
+            }
+        }
+    }
+
+    /// A partition was not fetched.
+    fn refused(&mut self, now: Instant, node: i32, fetched: &Fetched<'_>) {
+        let (partition, answer, code) = (&fetched.partition, fetched.answer, fetched.answer.error_code);
+        let Some(position) = self.positions.get_mut(partition) else { return };
+        if code == ErrorCode::OFFSET_OUT_OF_RANGE {
+            let Place::At(offset) = position.place else { return };
+            return self.out_of_range(partition.clone(), offset, answer.log_start_offset);
+        }
+        if code.needs_refresh() {
+            let hint = &answer.current_leader;
+            let metadata = &mut self.cluster.metadata;
+            metadata.hint(&partition.topic, partition.partition, hint.leader_id, hint.leader_epoch);
+            if code == ErrorCode::NOT_LEADER_OR_FOLLOWER {
+                metadata.deny(&partition.topic, partition.partition, node);
+            }
+            metadata.refresh(now, &mut self.cluster.random);
+        }
+        if code.is_retriable() || code.needs_refresh() {
+            let retry_at = now + self.retry_backoff.next(&mut self.cluster.random);
+            self.retry_backoff.reset();
+            position.retry_at = Some(retry_at);
+            self.retries.insert((retry_at, partition.clone()));
+            return;
+        }
+        position.place = Place::Failed;
+        let kind = match code {
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED => ErrorKind::Authorization,
+            _ => ErrorKind::Broker,
+        };
+        let error = Error::new(kind, format!("{partition}: {code}")).with_code(code);
+        self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
+    }
+
+    fn out_of_range(&mut self, partition: TopicPartition, offset: i64, log_start: i64) {
+        let Some(position) = self.positions.get_mut(&partition) else { return };
+        let reset = self.config.on_out_of_range;
+        let message = format!("{partition}: offset {offset} is not in the log, which starts at {log_start}");
+        tracing::warn!(%partition, offset, log_start, ?reset, "the position is out of range");
+        if reset == Reset::Error {
+            position.place = Place::Failed;
+            let error = Error::new(ErrorKind::OffsetOutOfRange, message).with_code(ErrorCode::OFFSET_OUT_OF_RANGE);
+            self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
+        } else {
+            position.place = Place::Reset(reset);
+        }
+    }
+
+    // Looking up where a reset leads.
+
+    fn to_list(&self, node: i32) -> impl Iterator<Item = (&TopicPartition, &Position, Reset)> {
+        self.positions.iter().filter_map(move |(partition, position)| {
+            let Place::Reset(reset) = position.place else { return None };
+            let leader = self.cluster.metadata.partition(&partition.topic, partition.partition)?.leader?;
+            (leader == node && position.retry_at.is_none()).then_some((partition, position, reset))
+        })
+    }
+
+    fn want_listings(&mut self) {
+        let resets = self.positions.iter().filter(|(_, p)| matches!(p.place, Place::Reset(_)) && p.retry_at.is_none());
+        let leader = |p: &TopicPartition| self.cluster.metadata.partition(&p.topic, p.partition)?.leader;
+        let nodes: BTreeSet<i32> = resets.filter_map(|(partition, _)| leader(partition)).collect();
+        nodes.into_iter().for_each(|node| self.cluster.want(Link { node, lane: Lane::Control }));
+    }
+
+    fn wants_listing(&self, link: Link) -> bool {
+        let idle = !self.listings.contains_key(&link.node);
+        link.lane == Lane::Control && idle && !self.closing && self.to_list(link.node).next().is_some()
+    }
+
+    fn list(&mut self, link: Link) -> Option<Work> {
+        let mut topics: Vec<ListOffsetsTopic> = Vec::new();
+        let mut leases = BTreeMap::new();
+        for (partition, position, reset) in self.to_list(link.node) {
+            let known = self.cluster.metadata.partition(&partition.topic, partition.partition);
+            let asked = ListOffsetsPartition {
+                partition_index: partition.partition,
+                current_leader_epoch: known.map_or(-1, |p| p.leader_epoch),
+                timestamp: if reset == Reset::Latest { -1 } else { -2 },
+            };
+            match topics.last_mut().filter(|topic| topic.name == partition.topic) {
+                Some(topic) => topic.partitions.push(asked),
+                None => topics.push(ListOffsetsTopic { name: partition.topic.clone(), partitions: vec![asked] }),
+            }
+            leases.insert(partition.clone(), position.lease.clone());
+        }
+        let version = match self.cluster.version::<ListOffsetsRequest>(link, i16::MAX) {
+            Ok(version) => version,
+            Err(cause) => return Some(Work::Close(cause)),
+        };
+        self.listings.insert(link.node, leases);
+        let timeout = self.cluster.config.request_timeout;
+        let isolation_level = self.config.isolation_level.wire();
+        let ask = ListOffsetsRequest { replica_id: -1, isolation_level, topics, timeout_ms: wire_millis(timeout) };
+        Some(Work::Request(Request { ask: Ask::ListOffsets(ask), version, timeout, answered: true }))
+    }
+
+    fn listed(&mut self, now: Instant, link: Link, response: &ListOffsetsResponse) {
+        self.cluster.throttle(now, link, response.throttle_time_ms);
+        let leases = self.listings.remove(&link.node).unwrap_or_default();
+        for topic in &response.topics {
+            for answer in &topic.partitions {
+                let partition = TopicPartition { topic: topic.name.clone(), partition: answer.partition_index };
+                let Some(lease) = leases.get(&partition) else { continue };
+                let holds = |p: &&mut Position| Arc::ptr_eq(&p.lease, lease) && matches!(p.place, Place::Reset(_));
+                if self.positions.get_mut(&partition).filter(holds).is_some() {
+                    self.start_from_log(now, link.node, &partition, answer);
+                }
+            }
+        }
+    }
+
+    fn start_from_log(&mut self, now: Instant, node: i32, partition: &TopicPartition, answer: &ListedPartition) {
+        let Some(position) = self.positions.get_mut(partition) else { return };
+        let code = answer.error_code;
+        if code.is_ok() && answer.offset >= 0 {
+            position.start_at(answer.offset);
+            position.committed = Some(answer.offset);
+        } else if code.is_retriable() || code.needs_refresh() {
+            let retry_at = now + self.retry_backoff.next(&mut self.cluster.random);
+            self.retry_backoff.reset();
+            position.retry_at = Some(retry_at);
+            self.retries.insert((retry_at, partition.clone()));
+            if code == ErrorCode::NOT_LEADER_OR_FOLLOWER {
+                self.cluster.metadata.deny(&partition.topic, partition.partition, node);
+            }
+            self.cluster.metadata.refresh(now, &mut self.cluster.random);
+        } else {
+            position.place = Place::Failed;
+            let error = Error::new(ErrorKind::Broker, format!("{partition}: no offset to start from: {code}")).with_code(code);
+            self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
+        }
+    }
+
+    // Time.
+
+    fn tick(&mut self, now: Instant) {
+        while let Some((retry_at, partition)) = self.retries.first().cloned()
+            && retry_at <= now
+        {
+            self.retries.pop_first();
+            if let Some(position) = self.positions.get_mut(&partition) {
+                position.retry_at = position.retry_at.filter(|at| *at > now);
+            }
+        }
+        if self.commit_at.is_some_and(|at| at <= now) {
+            self.commit_at = self.commit_interval().map(|interval| now + interval);
+            self.commit_quietly(now, None);
+        }
+        if let Some((group, offsets)) = &mut self.group {
+            let asked = self.attention.count();
+            if self.waiting || asked != self.attention_seen {
+                self.attention_seen = asked;
+                group.polled(now);
+            }
+            group.tick(now, &mut self.cluster);
+            offsets.tick(now, group, &mut self.cluster);
+        }
+        if self.complain_at.is_some_and(|at| at <= now) {
+            self.complain(now);
+        }
+    }
+
+    /// What does not come by itself, after a time in which it should have.
+    fn complain(&mut self, now: Instant) {
+        self.complain_at = None;
+        let wait = self.cluster.config.default_api_timeout;
+        if self.cluster.metadata.succeeded.is_none() {
+            let message = format!("no broker could be reached within {wait:?}");
+            let error = Error::new(ErrorKind::Connect, message);
+            let error = match self.cluster.failure() {
+                Some(cause) => error.with_source(cause.clone()),
+                None => error,
+            };
+            self.failures.push_back(Failure { lease: None, error });
+            self.complain_at = Some(now + wait);
+            return;
+        }
+        let topics = match &self.config.source {
+            Source::Topics(topics) => topics.clone(),
+            Source::Partitions(partitions) => partitions.iter().map(|(topic, _)| topic.clone()).collect(),
+            Source::Nothing => Vec::new(),
+        };
+        for topic in topics.iter().filter(|topic| self.cluster.metadata.topic(topic).is_none()) {
+            let code = self.cluster.metadata.error(topic).unwrap_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+            let message = format!("topic {topic}: {code}, and so it stayed for {wait:?}");
+            let error = Error::new(ErrorKind::UnknownTopic, message).with_code(code);
+            self.failures.push_back(Failure { lease: None, error });
+        }
+    }
+
+    fn answered(&mut self, now: Instant, link: Link, answer: &Answer) {
+        self.cluster.alive(link);
+        match answer {
+            Answer::Metadata(response) => self.cluster.answered(now, link, response),
+            Answer::Fetch(response) => self.fetched(now, link, response),
+            Answer::ListOffsets(response) => self.listed(now, link, response),
+            _ => {
+                if let Some((group, offsets)) = &mut self.group
+                    && !group.handle(now, link, answer, &mut self.cluster)
+                {
+                    offsets.handle(now, link, answer, group, &mut self.cluster);
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self, now: Instant, link: Link, cause: &Error) {
+        self.cluster.lost(now, link, cause);
+        match link.lane {
+            Lane::Fetch | Lane::Aside => self.fetch.lost(link, &mut self.positions),
+            _ => {
+                if link.lane == Lane::Control {
+                    self.listings.remove(&link.node);
+                }
+                if let Some((group, offsets)) = &mut self.group {
+                    group.lost(now, link, &mut self.cluster);
+                    offsets.lost(now, link, &mut self.cluster);
+                }
+            }
+        }
+    }
+}
+
+fn not_assigned(partition: &TopicPartition) -> Error {
+    Error::new(ErrorKind::InvalidArgument, format!("{partition} is not assigned to this consumer"))
+}
+
+impl Machine for Consumer {
+    type News = ();
+
+    fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Opened { link, versions } => self.cluster.opened(link, versions),
+            Input::Lost { link, cause } => self.lost(now, link, &cause),
+            Input::Answer { link, answer } => self.answered(now, link, &answer),
+            Input::Tick => self.tick(now),
+            // A consumer writes no batches.
+            Input::Shipped { .. } => {}
+        }
+        self.step(now);
+    }
+
+    fn poll_dial(&mut self, now: Instant) -> Option<Dial> {
+        self.cluster.poll_dial(now)
+    }
+
+    fn poll_work(&mut self, now: Instant, link: Link) -> Option<Work> {
+        if let Some(work) = self.cluster.poll_work(now, link) {
+            return Some(work);
+        }
+        if !self.wants(now, link) {
+            return None;
+        }
+        if matches!(link.lane, Lane::Fetch | Lane::Aside) {
+            return self.fetch.poll_work(now, link, &mut self.positions, &mut self.cluster);
+        }
+        if let Some((group, offsets)) = &mut self.group {
+            let work = group.poll_work(now, link, &mut self.cluster);
+            let work = work.or_else(|| offsets.poll_work(now, link, group, &mut self.cluster));
+            if work.is_some() {
+                return work;
+            }
+        }
+        if self.wants_listing(link) { self.list(link) } else { None }
+    }
+
+    fn wants(&self, now: Instant, link: Link) -> bool {
+        if self.cluster.wants(now, link) {
+            return true;
+        }
+        if !self.cluster.is_writable(now, link) {
+            return false;
+        }
+        let group = |(group, offsets): &(Group, Offsets)| group.wants(now, link) || offsets.wants(now, link, group);
+        match link.lane {
+            Lane::Fetch | Lane::Aside => !self.closing && self.fetch.wants(now, link, &self.positions, &self.cluster),
+            _ => self.group.as_ref().is_some_and(group) || self.wants_listing(link),
+        }
+    }
+
+    fn ready_at(&self, link: Link) -> Option<Instant> {
+        let group = |(group, offsets): &(Group, Offsets)| {
+            group.ready_at(link).into_iter().chain(offsets.ready_at(link)).min()
+        };
+        let own = match link.lane {
+            Lane::Aside if !self.closing => self.fetch.impatient_at(link.node, &self.positions, &self.cluster),
+            Lane::Control | Lane::Group => self.group.as_ref().and_then(group),
+            _ => None,
+        };
+        match (own, self.cluster.muted_until(link)) {
+            (Some(own), Some(muted)) => Some(own.max(muted)),
+            (own, muted) => own.or(muted),
+        }
+    }
+
+    fn wants_dial(&self, now: Instant) -> bool {
+        self.cluster.wants_dial(now)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let group = self.group.as_ref().and_then(|(group, offsets)| {
+            group.deadline().into_iter().chain(offsets.deadline()).min()
+        });
+        let retry = self.retries.first().map(|(at, _)| *at);
+        let aside = self.fetch.deadline(&self.positions, &self.cluster).filter(|_| !self.closing);
+        let all = [self.cluster.deadline(), group, retry, self.commit_at, self.complain_at, aside];
+        all.into_iter().flatten().min()
+    }
+
+    fn take_news(&mut self) -> Vec<()> {
+        Vec::new()
+    }
+
+    fn tell((): ()) {}
+}

@@ -1,0 +1,283 @@
+//! Which partitions are asked for on which broker, and what the answers bring.
+//!
+//! It owns the fetches that are out, the sessions, and the shares of `fetch.buffer.bytes`. Every broker is fetched from on its own;
+//! nothing waits for the slowest. A partition that may be fetched while the long poll of its broker is out without it is
+//! asked for aside, on a second connection. Invariant: what is buffered and what is asked for stays within the budget, but
+//! for the one batch that Kafka returns however large it is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ottla_protocol::messages::{FetchRequest, FetchResponse, FetchedPartition};
+use ottla_protocol::records::batches;
+use ottla_protocol::wire::{Str, Uuid};
+
+use super::ask::Ask;
+use super::cluster::Cluster;
+use super::positions::{Chunk, Lease, Place, Position};
+use super::session::{self, Session};
+use super::{Lane, Link, Request, TopicPartition, Work};
+use crate::config::{ConsumerConfig, wire_millis};
+
+/// A fetch that waits for its answer.
+#[derive(Debug)]
+struct Out {
+    since: Instant,
+    /// What was asked for, and under which lease: an answer under another one is dropped.
+    leases: BTreeMap<TopicPartition, Arc<Lease>>,
+    /// Bytes of the budget that the answer may fill.
+    reserved: usize,
+}
+
+#[derive(Debug, Default)]
+struct Broker {
+    session: Session,
+    poll: Option<Out>,
+    aside: Option<Out>,
+}
+
+impl Broker {
+    fn out(&self, lane: Lane) -> Option<&Out> {
+        if lane == Lane::Aside { self.aside.as_ref() } else { self.poll.as_ref() }
+    }
+}
+
+/// How long a partition waits for the long poll of its broker to end before it is asked for aside.
+const PATIENCE: Duration = Duration::from_millis(5);
+/// The versions that a consumer speaks; version 18 adds a field for followers only.
+const VERSION_MAX: i16 = 17;
+
+#[derive(Debug)]
+pub(crate) struct Fetch {
+    config: Arc<ConsumerConfig>,
+    brokers: BTreeMap<i32, Broker>,
+    /// Fetched bytes that are not released.
+    buffered: usize,
+}
+
+/// What an answer says of one partition.
+#[derive(Debug)]
+pub(crate) struct Fetched<'a> {
+    pub(crate) partition: TopicPartition,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) answer: &'a FetchedPartition,
+}
+
+pub(crate) type Positions = BTreeMap<TopicPartition, Position>;
+
+impl Fetch {
+    pub(crate) fn new(config: Arc<ConsumerConfig>) -> Self {
+        Self { config, brokers: BTreeMap::new(), buffered: 0 }
+    }
+
+    /// The broker to fetch a partition from, when it may be fetched at all.
+    fn source(&self, partition: &TopicPartition, position: &Position, cluster: &Cluster) -> Option<i32> {
+        let enough = usize::try_from(self.config.max_partition_fetch_bytes).unwrap_or(usize::MAX);
+        let open = !position.paused && position.retry_at.is_none() && position.waiting_bytes < enough;
+        if !open || !matches!(position.place, Place::At(_)) {
+            return None;
+        }
+        cluster.metadata.partition(&partition.topic, partition.partition)?.leader
+    }
+
+    /// The partitions that may be fetched from a broker and are not asked for.
+    fn fetchable<'a>(
+        &'a self,
+        node: i32,
+        positions: &'a Positions,
+        cluster: &'a Cluster,
+    ) -> impl Iterator<Item = (&'a TopicPartition, &'a Position)> {
+        positions.iter().filter(move |(p, position)| !position.asked && self.source(p, position, cluster) == Some(node))
+    }
+
+    /// Bytes that the next answer of a broker may bring: its share of what is free. `None` while that is too little.
+    fn share(&self) -> Option<usize> {
+        let outs = self.brokers.values().flat_map(|b| b.poll.iter().chain(&b.aside));
+        let reserved: usize = outs.map(|out| out.reserved).sum();
+        let idle = self.brokers.values().filter(|b| b.poll.is_none()).count().max(1);
+        let share = self.config.fetch_buffer_bytes.saturating_sub(self.buffered + reserved) / idle;
+        let least = usize::try_from(self.config.max_partition_fetch_bytes).unwrap_or(usize::MAX);
+        // A consumer that holds nothing is always granted one batch.
+        if self.buffered + reserved == 0 || share >= least { Some(share.max(1)) } else { None }
+    }
+
+    /// Wants the links of all brokers from which something may be fetched.
+    pub(crate) fn step(&mut self, now: Instant, positions: &Positions, cluster: &mut Cluster) {
+        let sources = positions.iter().filter(|(_, position)| !position.asked);
+        let mut nodes: Vec<i32> = sources.filter_map(|(p, position)| self.source(p, position, cluster)).collect();
+        nodes.dedup();
+        for node in nodes {
+            let busy = self.brokers.entry(node).or_default().poll.as_ref().map(|out| out.since + PATIENCE);
+            match busy {
+                None => cluster.want(Link { node, lane: Lane::Fetch }),
+                Some(patient) if patient <= now => cluster.want(Link { node, lane: Lane::Aside }),
+                Some(_) => {}
+            }
+        }
+    }
+
+    pub(crate) fn wants(&self, now: Instant, link: Link, positions: &Positions, cluster: &Cluster) -> bool {
+        let broker = self.brokers.get(&link.node);
+        if broker.is_some_and(|broker| broker.out(link.lane).is_some()) || self.share().is_none() {
+            return false;
+        }
+        let poll = broker.and_then(|broker| broker.poll.as_ref());
+        let in_turn = match link.lane {
+            Lane::Aside => poll.is_some_and(|out| out.since + PATIENCE <= now),
+            _ => true,
+        };
+        in_turn && self.fetchable(link.node, positions, cluster).next().is_some()
+    }
+
+    /// When a partition that waits for the long poll of its broker is to be asked for aside.
+    pub(crate) fn impatient_at(&self, node: i32, positions: &Positions, cluster: &Cluster) -> Option<Instant> {
+        let broker = self.brokers.get(&node).filter(|broker| broker.aside.is_none())?;
+        let patient = broker.poll.as_ref()?.since + PATIENCE;
+        self.fetchable(node, positions, cluster).next().map(|_| patient)
+    }
+
+    /// The next of these times over all brokers, for those whose second connection is not open.
+    pub(crate) fn deadline(&self, positions: &Positions, cluster: &Cluster) -> Option<Instant> {
+        let closed = |node: &&i32| !cluster.is_known(Link { node: **node, lane: Lane::Aside });
+        self.brokers.keys().filter(closed).filter_map(|node| self.impatient_at(*node, positions, cluster)).min()
+    }
+
+    pub(crate) fn poll_work(
+        &mut self,
+        now: Instant,
+        link: Link,
+        positions: &mut Positions,
+        cluster: &mut Cluster,
+    ) -> Option<Work> {
+        if !self.wants(now, link, positions, cluster) {
+            return None;
+        }
+        let reserved = self.share()?.min(usize::try_from(self.config.fetch_max_bytes).unwrap_or(usize::MAX));
+        let mut wanted = BTreeMap::new();
+        let mut leases = BTreeMap::new();
+        let mut named = false;
+        for (partition, position) in self.fetchable(link.node, positions, cluster) {
+            let Place::At(offset) = position.place else { continue };
+            let Some(topic) = cluster.metadata.topic(&partition.topic) else { continue };
+            let known = cluster.metadata.partition(&partition.topic, partition.partition);
+            let leader_epoch = known.map_or(-1, |p| p.leader_epoch);
+            let bytes_max = self.config.max_partition_fetch_bytes;
+            named |= topic.id == Uuid::ZERO;
+            wanted.insert(partition.clone(), session::Ask { topic_id: topic.id, offset, leader_epoch, bytes_max });
+            leases.insert(partition.clone(), position.lease.clone());
+        }
+        let version = match cluster.version::<FetchRequest>(link, if named { 12 } else { VERSION_MAX }) {
+            Ok(version) => version,
+            Err(cause) => return Some(Work::Close(cause)),
+        };
+        for partition in leases.keys() {
+            positions.entry(partition.clone()).and_modify(|position| position.asked = true);
+        }
+        let broker = self.brokers.entry(link.node).or_default();
+        let out = Some(Out { since: now, leases, reserved });
+        let mut request = FetchRequest {
+            max_wait_ms: wire_millis(self.config.fetch_max_wait),
+            min_bytes: self.config.fetch_min_bytes,
+            max_bytes: i32::try_from(reserved).unwrap_or(i32::MAX),
+            isolation_level: self.config.isolation_level.wire(),
+            session_id: 0,
+            session_epoch: -1,
+            ..FetchRequest::default()
+        };
+        if link.lane == Lane::Aside {
+            // Without a session: those of the long poll stay as they are.
+            request.topics = session::group(wanted.iter());
+            broker.aside = out;
+        } else {
+            let difference = broker.session.ask(wanted);
+            (request.session_id, request.session_epoch) = (difference.session_id, difference.session_epoch);
+            (request.topics, request.forgotten_topics_data) = (difference.topics, difference.forgotten);
+            broker.poll = out;
+        }
+        let timeout = cluster.config.request_timeout + self.config.fetch_max_wait;
+        Some(Work::Request(Request { ask: Ask::Fetch(request), version, timeout, answered: true }))
+    }
+
+    /// The request that was out on a link is over; its partitions may be asked for again.
+    fn end(&mut self, link: Link, positions: &mut Positions) -> BTreeMap<TopicPartition, Arc<Lease>> {
+        let Some(broker) = self.brokers.get_mut(&link.node) else { return BTreeMap::new() };
+        let out = if link.lane == Lane::Aside { broker.aside.take() } else { broker.poll.take() };
+        let leases = out.map(|out| out.leases).unwrap_or_default();
+        for (partition, lease) in &leases {
+            if let Some(position) = positions.get_mut(partition).filter(|p| Arc::ptr_eq(&p.lease, lease)) {
+                position.asked = false;
+            }
+        }
+        leases
+    }
+
+    /// What an answer says of the partitions whose position it still concerns.
+    pub(crate) fn answered<'a>(
+        &mut self,
+        link: Link,
+        response: &'a FetchResponse,
+        positions: &mut Positions,
+        cluster: &Cluster,
+    ) -> Vec<Fetched<'a>> {
+        let leases = self.end(link, positions);
+        if let Some(broker) = self.brokers.get_mut(&link.node).filter(|_| link.lane == Lane::Fetch) {
+            if response.error_code.is_ok() {
+                broker.session.accepted(response.session_id);
+            } else {
+                broker.session.reset();
+            }
+        }
+        let mut fetched = Vec::new();
+        for topic in &response.responses {
+            let named = if topic.topic.is_empty() { cluster.metadata.name_of(topic.topic_id) } else { Some(&topic.topic) };
+            let Some(name) = named else { continue };
+            for answer in &topic.partitions {
+                let partition = TopicPartition { topic: Str::clone(name), partition: answer.partition_index };
+                let Some(lease) = leases.get(&partition) else { continue };
+                let holds = |p: &&Position| Arc::ptr_eq(&p.lease, lease);
+                let stale = crate::planted::planted(crate::planted::Defect::StaleFetch);
+                if stale || positions.get(&partition).filter(holds).is_some() {
+                    fetched.push(Fetched { partition, lease: lease.clone(), answer });
+                }
+            }
+        }
+        fetched
+    }
+
+    pub(crate) fn lost(&mut self, link: Link, positions: &mut Positions) {
+        self.end(link, positions);
+        if let Some(broker) = self.brokers.get_mut(&link.node).filter(|_| link.lane == Lane::Fetch) {
+            broker.session.reset();
+        }
+    }
+
+    /// Queues the records of an answer, and moves the position behind them. False if there was no whole batch among them.
+    pub(crate) fn keep(&mut self, fetched: &Fetched<'_>, position: &mut Position) -> bool {
+        let Some(records) = fetched.answer.records.0.clone().filter(|records| !records.is_empty()) else { return true };
+        let Place::At(from) = position.place else { return true };
+        let end = last_offset(&records).map(|last| last.saturating_add(1));
+        if end.is_some_and(|end| end <= from) {
+            return true;
+        }
+        let bytes = records.len();
+        let aborted = fetched.answer.aborted_transactions.clone().unwrap_or_default();
+        let (partition, lease) = (fetched.partition.clone(), fetched.lease.clone());
+        position.waiting.push_back(Chunk { partition, records, from, end, aborted, lease, uncommitted: 0 });
+        position.waiting_bytes += bytes;
+        self.buffered += bytes;
+        position.place = end.map_or(Place::Failed, Place::At);
+        end.is_some()
+    }
+
+    /// Bytes that nobody holds any more.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        self.buffered = self.buffered.saturating_sub(bytes);
+    }
+}
+
+/// The last offset of the last whole batch. Only headers are looked at.
+fn last_offset(records: &Bytes) -> Option<i64> {
+    batches(records).map_while(Result::ok).last().map(|batch| batch.header().last_offset())
+}

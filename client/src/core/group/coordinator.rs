@@ -1,0 +1,138 @@
+//! Which broker coordinates the group, and how to find out.
+//!
+//! It owns the answer, the one request that looks for it, and the wait between two of them. It refuses to know what is asked
+//! of the coordinator. Invariant: at most one FindCoordinator is out, and never before its backoff is over.
+
+use std::time::Instant;
+
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+use ottla_protocol::wire::Str;
+
+use crate::config::ClientConfig;
+use crate::core::ask::Ask;
+use crate::core::backoff::{Backoff, Random};
+use crate::core::cluster::Cluster;
+use crate::core::{Lane, Link, Request, Work};
+use crate::error::Error;
+
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Unknown { ask_after: Instant },
+    Asked(Link),
+    Known(i32),
+}
+
+#[derive(Debug)]
+pub(super) struct Coordinator {
+    group: Str,
+    place: Place,
+    backoff: Backoff,
+    /// Somebody has something to send to it.
+    needed: bool,
+    /// A member always has.
+    always: bool,
+}
+
+impl Coordinator {
+    pub(super) fn new(group: Str, always: bool, client: &ClientConfig, now: Instant) -> Self {
+        let backoff = Backoff::new(client.retry_backoff, client.retry_backoff_max);
+        Self { group, place: Place::Unknown { ask_after: now }, backoff, needed: always, always }
+    }
+
+    pub(super) fn node(&self) -> Option<i32> {
+        match self.place {
+            Place::Known(node) => Some(node),
+            _ => None,
+        }
+    }
+
+    /// There is something to send to it.
+    pub(super) fn need(&mut self, now: Instant, cluster: &mut Cluster) {
+        self.needed = true;
+        self.step(now, cluster);
+    }
+
+    /// Sees to it that there is a link to ask on.
+    pub(super) fn step(&mut self, now: Instant, cluster: &mut Cluster) {
+        if let Place::Known(node) = self.place
+            && !cluster.has_node(node)
+        {
+            self.place = Place::Unknown { ask_after: now };
+        }
+        if self.needed && matches!(self.place, Place::Unknown { .. }) {
+            cluster.want_any_control(now);
+        }
+    }
+
+    /// From when on a link is to carry the question.
+    pub(super) fn ready_at(&self, link: Link) -> Option<Instant> {
+        match self.place {
+            Place::Unknown { ask_after } if self.needed && link.lane == Lane::Control => Some(ask_after),
+            _ => None,
+        }
+    }
+
+    pub(super) fn ask(&mut self, link: Link, cluster: &mut Cluster) -> Result<Work, Error> {
+        let version = cluster.version::<FindCoordinatorRequest>(link, i16::MAX)?;
+        self.place = Place::Asked(link);
+        let ask = if version < 4 {
+            FindCoordinatorRequest { key: self.group.clone(), ..FindCoordinatorRequest::default() }
+        } else {
+            FindCoordinatorRequest { coordinator_keys: vec![self.group.clone()], ..FindCoordinatorRequest::default() }
+        };
+        let timeout = cluster.config.request_timeout;
+        Ok(Work::Request(Request { ask: Ask::FindCoordinator(ask), version, timeout, answered: true }))
+    }
+
+    /// Takes the answer in. An error is final: asking again would not help.
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        link: Link,
+        response: &FindCoordinatorResponse,
+        cluster: &mut Cluster,
+    ) -> Result<(), Error> {
+        cluster.throttle(now, link, response.throttle_time_ms);
+        if !matches!(self.place, Place::Asked(asked) if asked == link) {
+            return Ok(());
+        }
+        let named = response.coordinators.iter().find(|coordinator| coordinator.key == self.group);
+        let (code, node, host, port) = match named {
+            Some(c) => (c.error_code, c.node_id, &c.host, c.port),
+            None => (response.error_code, response.node_id, &response.host, response.port),
+        };
+        if code.is_ok() {
+            cluster.learn_node(now, node, host, port, None);
+            if cluster.has_node(node) {
+                self.place = Place::Known(node);
+                return Ok(());
+            }
+        }
+        self.place = Place::Unknown { ask_after: now + self.backoff.next(&mut cluster.random) };
+        if code.is_ok() || code.is_retriable() || code == ErrorCode::UNKNOWN_SERVER_ERROR {
+            return Ok(());
+        }
+        Err(Error::from_code(code, format_args!("group {}: no coordinator", self.group)))
+    }
+
+    /// It answered: what fails from now on is a new failure.
+    pub(super) fn alive(&mut self) {
+        self.backoff.reset();
+    }
+
+    /// The question that was out on this link will not be answered.
+    pub(super) fn lost(&mut self, now: Instant, link: Link, random: &mut Random) {
+        if matches!(self.place, Place::Asked(asked) if asked == link) {
+            self.place = Place::Unknown { ask_after: now + self.backoff.next(random) };
+        }
+    }
+
+    /// This node does not coordinate the group, or cannot be reached.
+    pub(super) fn fail(&mut self, now: Instant, node: i32, random: &mut Random) {
+        if self.node() == Some(node) {
+            self.place = Place::Unknown { ask_after: now + self.backoff.next(random) };
+            self.needed = self.always;
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Where a consumer stands in each of its partitions.
+//!
+//! It owns, for each partition, what is fetched next, what waits to be read, and the [`Lease`] that tells how far the
+//! application has come. It refuses to know brokers. Invariant: every change of position that is not reading on makes a new
+//! lease, so whatever was fetched, lent or finished under the old one counts for nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::time::Instant;
+
+use bytes::Bytes;
+use ottla_protocol::messages::AbortedTransaction;
+
+use super::TopicPartition;
+use crate::config::Reset;
+use crate::error::Error;
+
+/// What the machine and the reading task share of one ownership of one partition, from one seek to the next. Both facts
+/// live here and nowhere else, because they are read or written for each record.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    /// The offset after the last finished record.
+    finished: AtomicI64,
+    /// The partition was given up, or read from elsewhere: nothing more of it may be delivered.
+    recalled: AtomicBool,
+}
+
+impl Lease {
+    fn new(finished: i64) -> Arc<Self> {
+        Arc::new(Self { finished: AtomicI64::new(finished), recalled: AtomicBool::new(false) })
+    }
+
+    /// Everything below `offset` is finished. Only the reading task says so, in order.
+    #[inline]
+    pub(crate) fn finish(&self, offset: i64) {
+        self.finished.store(offset, Relaxed);
+    }
+
+    pub(crate) fn finished(&self) -> i64 {
+        self.finished.load(Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.recalled.load(Relaxed)
+    }
+
+    pub(crate) fn recall(&self) {
+        self.recalled.store(true, Relaxed);
+    }
+}
+
+/// Fetched records of one partition, not yet looked at.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) partition: TopicPartition,
+    pub(crate) records: Bytes,
+    /// Records below it come only because their batch begins earlier.
+    pub(crate) from: i64,
+    /// The offset after the last one; `None` if no batch could be read.
+    pub(crate) end: Option<i64>,
+    pub(crate) aborted: Vec<AbortedTransaction>,
+    pub(crate) lease: Arc<Lease>,
+    /// Finished records of the partition since its last commit, when the chunk was handed out.
+    pub(crate) uncommitted: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Place {
+    /// The group knows.
+    Committed,
+    /// To be looked up: the oldest or the newest record.
+    Reset(Reset),
+    /// The offset to fetch next.
+    At(i64),
+    /// Nothing is fetched until a seek: an error was reported.
+    Failed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Position {
+    pub(crate) place: Place,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) paused: bool,
+    /// Not to be asked for before this time.
+    pub(crate) retry_at: Option<Instant>,
+    /// A request for it is out.
+    pub(crate) asked: bool,
+    pub(crate) waiting: VecDeque<Chunk>,
+    pub(crate) waiting_bytes: usize,
+    /// What the group holds, as far as we know.
+    pub(crate) committed: Option<i64>,
+    /// Finished records since the last commit was sent.
+    pub(crate) uncommitted: u32,
+    /// The end of what may be read: the high watermark, or the last stable offset when only committed records are read.
+    pub(crate) readable_end: Option<i64>,
+}
+
+impl Position {
+    pub(crate) fn new(place: Place) -> Self {
+        let start = if let Place::At(offset) = place { offset } else { -1 };
+        Self {
+            place,
+            lease: Lease::new(start),
+            paused: false,
+            retry_at: None,
+            asked: false,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            committed: None,
+            uncommitted: 0,
+            readable_end: None,
+        }
+    }
+
+    /// Goes elsewhere. What was fetched is dropped, what is lent counts no more. Returns the bytes that are free again.
+    pub(crate) fn go_to(&mut self, place: Place) -> usize {
+        let start = if let Place::At(offset) = place { offset } else { -1 };
+        self.lease.recall();
+        self.lease = Lease::new(start);
+        (self.place, self.retry_at, self.asked, self.uncommitted) = (place, None, false, 0);
+        self.waiting.clear();
+        std::mem::take(&mut self.waiting_bytes)
+    }
+
+    /// Learns where it is to start, from the group or from the log.
+    pub(crate) fn start_at(&mut self, offset: i64) {
+        self.place = Place::At(offset);
+        self.lease.finish(offset);
+    }
+
+    /// What is finished and not committed yet.
+    pub(crate) fn to_commit(&self) -> Option<i64> {
+        let finished = self.lease.finished();
+        (finished >= 0 && self.committed != Some(finished)).then_some(finished)
+    }
+
+    /// Records between the application and the end of the partition; `None` until a fetch has told the end.
+    pub(crate) fn lag(&self) -> Option<i64> {
+        let finished = self.lease.finished();
+        self.readable_end.filter(|_| finished >= 0).map(|end| (end - finished).max(0))
+    }
+}
+
+/// An error about a partition, to be reported once.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// Reported only while this lease holds; `None` for what concerns the whole consumer.
+    pub(crate) lease: Option<Arc<Lease>>,
+    pub(crate) error: Error,
+}
