@@ -18,6 +18,8 @@
 //!
 //! Invariant: every function here answers with a partition from 0 up to the topic's count, or says that the choice is
 //! free. A topic without partitions counts as one of one partition; the producer refuses it before it is sent anything.
+// The ground floor: no clock, no socket, no lock, no map of random order.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod round_robin;
 mod scheme;

@@ -29,6 +29,8 @@
 //! assert_eq!(frame::decode::<MetadataRequest>(body, 12, true)?, request);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+// The ground floor: no clock, no socket, no lock, no map of random order.
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod api;
 #[cfg(test)]

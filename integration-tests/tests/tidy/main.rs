@@ -1,0 +1,237 @@
+//! Style as a test: what the rules of the house say that neither the compiler nor clippy checks.
+//!
+//! `rules` has the rules for Rust files, `source` reads them. Here are the walk through the repository, the rules about
+//! more than one file, and a planted offence for each rule, so that none of them can go blind.
+
+mod rules;
+mod source;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use source::Source;
+
+const FOLDERS: &[&str] = &[
+    "protocol",
+    "partitioners",
+    "client",
+    "serde-formats",
+    "broker",
+    "examples",
+    "integration-tests",
+    "bench",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies in the repository").to_owned()
+}
+
+/// Path below the repository and text of every file with this ending, build output left out.
+fn files(ending: &str) -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+        for path in entries.map(|entry| entry.path()) {
+            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            if path.is_dir() && !path.ends_with("target") && !hidden {
+                walk(&path, found);
+            } else if path.is_file() {
+                found.push(path);
+            }
+        }
+    }
+    let root = root();
+    let mut found: Vec<PathBuf> = fs::read_dir(&root)
+        .expect("the repository can be read")
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()).filter(|path| path.is_file()))
+        .collect();
+    FOLDERS.iter().for_each(|folder| walk(&root.join(folder), &mut found));
+    found.sort();
+    let relative =
+        |path: &PathBuf| path.strip_prefix(&root).ok().map(|path| path.to_string_lossy().replace('\\', "/"));
+    let named = found.iter().filter(|path| path.to_string_lossy().ends_with(ending));
+    named.filter_map(|path| Some((relative(path)?, fs::read_to_string(path).ok()?))).collect()
+}
+
+fn report(complaints: Vec<String>) {
+    assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
+}
+
+/// Asserts that a file of this path and text earns one complaint, with `expected` in it.
+#[track_caller]
+fn check_caught(path: &str, text: &str, expected: &str) {
+    let complaints = rules::complaints(path, &format!("//! Head.\n{text}"), false);
+    assert_eq!(complaints.len(), 1, "{complaints:#?}");
+    assert!(complaints[0].contains(expected), "{}", complaints[0]);
+}
+
+#[test]
+fn every_rust_file_keeps_the_rules() {
+    let files = files(".rs");
+    assert!(files.len() > 50, "only {} files were found: the walk is broken", files.len());
+    let tests = test_modules(&files);
+    let is_test =
+        |path: &str| path.contains("/tests/") || tests.iter().any(|module| path.starts_with(module));
+    report(files.iter().flat_map(|(path, text)| rules::complaints(path, text, is_test(path))).collect());
+}
+
+/// The files and folders of modules that are declared for tests alone, without their endings.
+fn test_modules(files: &[(String, String)]) -> Vec<String> {
+    let declared = |(path, text): &(String, String)| -> Vec<String> {
+        let folder = path.trim_end_matches("mod.rs").trim_end_matches("lib.rs").replace(".rs", "/");
+        let after_marks = text.split("#[cfg(test)]\nmod ").skip(1);
+        let names = after_marks.filter_map(|rest| rest.split_once(';')).map(|(name, _)| name);
+        names
+            .filter(|name| !name.contains(char::is_whitespace))
+            .map(|name| format!("{folder}{name}"))
+            .collect()
+    };
+    files.iter().flat_map(declared).collect()
+}
+
+#[test]
+fn every_root_of_a_pure_floor_exists() {
+    let missing = rules::PURE_ROOTS.iter().filter(|path| !root().join(path).is_file());
+    report(missing.map(|path| format!("{path} is gone: tell tidy where the floor's root is now")).collect());
+}
+
+/// Settings that the checks turn into others, which are read instead.
+const SETTLED: &[(&str, &str)] = &[
+    ("servers", "bootstrap"),
+    ("compression", "codec"),
+    ("compression_level", "codec"),
+    ("idempotence_named", "idempotence"),
+    ("delivery_timeout_named", "delivery_timeout"),
+    ("when_named", "when"),
+];
+
+#[test]
+fn every_setting_is_read_outside_of_the_configuration() {
+    let (config, rest): (Vec<_>, Vec<_>) = files(".rs")
+        .into_iter()
+        .filter(|(path, _)| path.starts_with("client/src/"))
+        .partition(|(path, _)| path.starts_with("client/src/config"));
+    let rest: Vec<Source> = rest.iter().map(|(path, text)| Source::new(path, text)).collect();
+    let settings: Vec<String> =
+        config.iter().flat_map(|(path, text)| settings(&Source::new(path, text))).collect();
+    assert!(settings.len() > 40, "only {} settings were found: the reader is broken", settings.len());
+    let idle = |name: &&String| {
+        let settled = SETTLED.iter().any(|(from, _)| from == name);
+        !settled && rest.iter().all(|source| source.lines_with(&format!(".{name}")).is_empty())
+    };
+    let complaint =
+        |name| format!("the setting {name} has no effect: honour it, or refuse its key as not supported yet");
+    report(settings.iter().filter(idle).map(complaint).collect());
+}
+
+/// The fields within `settings! { .. }`: lines of the form `name: Type = default;`.
+fn settings(source: &Source) -> Vec<String> {
+    let Some((_, inside)) = source.code.split_once("\nsettings! {") else { return Vec::new() };
+    let inside = inside.split_once("\n}").map_or(inside, |(inside, _)| inside);
+    let lines = inside.lines().map(str::trim).filter(|line| line.ends_with(';') && line.contains('='));
+    lines.filter_map(|line| line.split_once(':')).map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut complaints = Vec::new();
+    for (path, text) in files(".md") {
+        let folder = root().join(&path).parent().expect("a file has a folder").to_owned();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#', ' ']).next()) {
+            if !target.is_empty() && !target.contains("://") && !folder.join(target).exists() {
+                complaints
+                    .push(format!("{path}: the link to {target} leads nowhere: mend it, or take it out"));
+            }
+        }
+    }
+    report(complaints);
+}
+
+#[test]
+fn a_file_of_700_lines_is_caught() {
+    check_caught(
+        "client/src/record.rs",
+        &"const A: u8 = 0;\n".repeat(700),
+        "700 lines of code where 600 are the limit",
+    );
+}
+
+#[test]
+fn a_function_of_71_lines_is_caught() {
+    let text = format!("fn long() {{\n{}}}\n", "    a();\n".repeat(69));
+    check_caught("client/src/record.rs", &text, "client/src/record.rs:2: long has 71 lines");
+}
+
+#[test]
+fn a_clock_in_a_machine_is_caught() {
+    let text = "fn due() -> Instant {\n    Instant::now()\n}\n";
+    check_caught(
+        "client/src/core/fetch.rs",
+        text,
+        "client/src/core/fetch.rs:3: Instant::now below client/src/core/",
+    );
+    check_caught("broker/src/core/log.rs", text, "Instant::now below broker/src/core/");
+    check_caught("protocol/src/wire.rs", text, "Instant::now below protocol/src/");
+}
+
+#[test]
+fn a_step_over_a_floor_is_caught() {
+    check_caught("partitioners/src/sticky.rs", "use bytes::Bytes;\n", "bytes:: below partitioners/src/");
+    check_caught(
+        "client/src/core/fetch.rs",
+        "use crate::driver::Door;\n",
+        "crate::driver below client/src/core/",
+    );
+    check_caught(
+        "client/src/driver/link.rs",
+        "use ottla_protocol::messages;\n",
+        "ottla_protocol::messages below",
+    );
+    check_caught(
+        "client/src/consumer/mod.rs",
+        "use tokio::net::TcpStream as S;\n".trim_end_matches(" as S;\n"),
+        "below",
+    );
+    check_caught("broker/src/server.rs", "use ottla::Client;\n", "ottla below broker/src/");
+    check_caught(
+        "serde-formats/src/json.rs",
+        "use ottla_protocol::wire;\n",
+        "ottla_protocol below serde-formats/src/",
+    );
+}
+
+#[test]
+fn a_task_that_the_simulator_does_not_know_is_caught() {
+    check_caught(
+        "client/src/driver/link.rs",
+        "fn a() { tokio::spawn(b()); }\n",
+        "tokio::spawn below client/src/",
+    );
+    check_caught(
+        "client/src/driver/link.rs",
+        "use std::collections::HashMap;\n",
+        "HashMap below client/src/",
+    );
+    check_caught("broker/src/server.rs", "fn a() { tokio::select! { b => c } }\n", "without `biased;`");
+}
+
+#[test]
+fn holes_are_caught() {
+    check_caught("client/src/record.rs", "fn a() { todo!() }\n", "todo! is a hole");
+    check_caught("client/src/record.rs", "// FIXME later\n", "FIXME in a comment");
+    check_caught("client/tests/a.rs", "#[ignore = \"slow\"]\nfn a() {}\n", "#[ignore is a hole");
+}
+
+#[test]
+fn names_and_heads_that_say_nothing_are_caught() {
+    check_caught("client/src/utils.rs", "", "'utils' says nothing");
+    check_caught("client/src/common/record.rs", "", "'common' says nothing");
+    assert!(rules::complaints("client/src/record.rs", "struct A;\n", false)[0].contains("no head comment"));
+    check_caught("protocol/src/lib.rs", "", "does not hold its floor");
+    check_caught("broker/src/api/fetch.rs", "", "lacks 'Versions'");
+}
+
+#[test]
+fn a_file_that_keeps_the_rules_earns_no_complaint() {
+    let text = "//! Head.\n\nuse std::time::Instant;\n\nfn later(now: Instant) -> Instant {\n    now\n}\n";
+    assert_eq!(rules::complaints("client/src/core/fetch.rs", text, false), Vec::<String>::new());
+}
