@@ -1,0 +1,241 @@
+//! Metadata, DescribeCluster and FindCoordinator: who is there, and who is in charge of what.
+//!
+//! Metadata versions 0 to 13: whole; a topic that is unknown is created when the client allows it and
+//! auto.create.topics.enable is on, and is there at once. DescribeCluster versions 0 to 2: whole, but for controllers as
+//! endpoints (UNSUPPORTED_ENDPOINT_TYPE). FindCoordinator versions 0 to 6: groups only; transactions and share groups are
+//! refused with UNSUPPORTED_VERSION. Nobody is denied anything, so authorized operations are all there are.
+
+use super::{Caller, Refuse};
+use crate::core::settings::TopicSettings;
+use crate::core::topics::{Partition, Topic, is_legal_name};
+use crate::core::{Cluster, Now};
+use ottla_protocol::api::ApiKey;
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::messages::{
+    Broker, Coordinator, DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
+    FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse, MetadataTopic,
+    PartitionMetadata, TopicMetadata,
+};
+use ottla_protocol::wire::{Str, Uuid};
+
+/// Read, write, create, delete, alter, describe, describe and alter configuration: bits by Kafka's numbers.
+const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+/// Create, alter, describe, cluster action, describe and alter configuration, idempotent write.
+const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+/// Nobody asked.
+const NOT_ASKED: i32 = i32::MIN;
+
+/// What a FindCoordinator key is: the id of a group.
+const GROUP: i8 = 0;
+
+impl Refuse for MetadataRequest {
+    type Response = MetadataResponse;
+
+    fn refuse(&self, code: ErrorCode) -> MetadataResponse {
+        let topics = self.topics.iter().flatten().map(|topic| no_topic(topic, code));
+        MetadataResponse { topics: topics.collect(), ..MetadataResponse::default() }
+    }
+}
+
+fn no_topic(asked: &MetadataTopic, error_code: ErrorCode) -> TopicMetadata {
+    let (name, topic_id) = (asked.name.clone(), asked.topic_id);
+    TopicMetadata { error_code, name, topic_id, ..TopicMetadata::default() }
+}
+
+impl Refuse for DescribeClusterRequest {
+    type Response = DescribeClusterResponse;
+
+    fn refuse(&self, error_code: ErrorCode) -> DescribeClusterResponse {
+        DescribeClusterResponse { error_code, ..DescribeClusterResponse::default() }
+    }
+}
+
+impl Refuse for FindCoordinatorRequest {
+    type Response = FindCoordinatorResponse;
+
+    fn refuse(&self, error_code: ErrorCode) -> FindCoordinatorResponse {
+        let coordinators = self.coordinator_keys.iter().map(|key| no_coordinator(key, error_code));
+        FindCoordinatorResponse {
+            error_code,
+            error_message: None,
+            node_id: -1,
+            port: -1,
+            coordinators: coordinators.collect(),
+            ..FindCoordinatorResponse::default()
+        }
+    }
+}
+
+fn no_coordinator(key: &Str, error_code: ErrorCode) -> Coordinator {
+    let error_message = Some(Str::from_static(error_code.message()));
+    Coordinator {
+        key: key.clone(),
+        node_id: -1,
+        port: -1,
+        error_code,
+        error_message,
+        ..Coordinator::default()
+    }
+}
+
+impl Cluster {
+    pub(crate) fn metadata(&mut self, _: Now, caller: &Caller, request: MetadataRequest) -> MetadataResponse {
+        let wants_operations = request.include_topic_authorized_operations;
+        let asked = request.topics.filter(|topics| caller.version > 0 || !topics.is_empty());
+        let mut topics = match &asked {
+            None => self.topics.iter().map(|topic| self.describe_topic(topic)).collect(),
+            Some(asked) => {
+                let may_create = request.allow_auto_topic_creation && self.settings.auto_create_topics;
+                asked.iter().map(|it| self.look_up(caller, it, may_create)).collect::<Vec<_>>()
+            }
+        };
+        for topic in topics.iter_mut().filter(|topic| wants_operations && topic.error_code.is_ok()) {
+            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+        }
+        let brokers = self.alive_nodes().map(|(node_id, node)| Broker {
+            node_id,
+            host: node.host.clone(),
+            port: node.port,
+            rack: node.rack.clone(),
+        });
+        let wants_cluster = request.include_cluster_authorized_operations;
+        MetadataResponse {
+            brokers: brokers.collect(),
+            cluster_id: Some(self.id.clone()),
+            controller_id: self.controller(),
+            topics,
+            cluster_authorized_operations: if wants_cluster { CLUSTER_OPERATIONS } else { NOT_ASKED },
+            ..MetadataResponse::default()
+        }
+    }
+
+    fn look_up(&mut self, caller: &Caller, asked: &MetadataTopic, may_create: bool) -> TopicMetadata {
+        let by_id = asked.topic_id != Uuid::ZERO;
+        let name = if by_id { self.topics.name_of(asked.topic_id).cloned() } else { asked.name.clone() };
+        let Some(name) = name else {
+            let mut unknown = no_topic(asked, ErrorCode::UNKNOWN_TOPIC_ID);
+            // Before version 12 there is no way to say that a topic has no name.
+            unknown.name = (caller.version < 12).then(Str::default);
+            return unknown;
+        };
+        if let Some(code) = self.faults.on_topic(ApiKey::METADATA, caller.node, &name) {
+            return no_topic(asked, code);
+        }
+        if let Some(topic) = self.topics.get(&name) {
+            return self.describe_topic(topic);
+        }
+        if !is_legal_name(&name) {
+            return no_topic(asked, ErrorCode::INVALID_TOPIC_EXCEPTION);
+        }
+        if !may_create {
+            return no_topic(asked, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        }
+        let replicas = self.replication_factor(self.settings.replication_factor);
+        let assignment = self.assign(self.settings.partitions, replicas);
+        self.create_topic(Str::from(&*name), assignment, TopicSettings::default());
+        self.topics.get(&name).map_or_else(
+            || no_topic(asked, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            |topic| self.describe_topic(topic),
+        )
+    }
+
+    fn describe_topic(&self, topic: &Topic) -> TopicMetadata {
+        let partitions = (0..).zip(&topic.partitions).map(|(index, it)| self.describe_partition(index, it));
+        TopicMetadata {
+            error_code: ErrorCode::NONE,
+            name: Some(topic.name.clone()),
+            topic_id: topic.id,
+            is_internal: topic.is_internal(),
+            partitions: partitions.collect(),
+            topic_authorized_operations: NOT_ASKED,
+        }
+    }
+
+    fn describe_partition(&self, partition_index: i32, partition: &Partition) -> PartitionMetadata {
+        let isr_nodes = self.in_sync(partition);
+        let is_offline = |node: &i32| !isr_nodes.contains(node);
+        PartitionMetadata {
+            error_code: if partition.leader.is_some() {
+                ErrorCode::NONE
+            } else {
+                ErrorCode::LEADER_NOT_AVAILABLE
+            },
+            partition_index,
+            leader_id: partition.leader.unwrap_or(-1),
+            leader_epoch: partition.leader_epoch,
+            replica_nodes: partition.replicas.clone(),
+            offline_replicas: partition.replicas.iter().copied().filter(is_offline).collect(),
+            isr_nodes,
+        }
+    }
+
+    pub(crate) fn describe_cluster(
+        &mut self,
+        _: Now,
+        _: &Caller,
+        request: DescribeClusterRequest,
+    ) -> DescribeClusterResponse {
+        const BROKERS: i8 = 1;
+        if request.endpoint_type != BROKERS {
+            return request.refuse(ErrorCode::UNSUPPORTED_ENDPOINT_TYPE);
+        }
+        let nodes = self.nodes.iter().filter(|(_, node)| node.alive || request.include_fenced_brokers);
+        let brokers = nodes.map(|(id, node)| DescribeClusterBroker {
+            broker_id: *id,
+            host: node.host.clone(),
+            port: node.port,
+            rack: node.rack.clone(),
+            is_fenced: !node.alive,
+        });
+        let wanted = request.include_cluster_authorized_operations;
+        DescribeClusterResponse {
+            cluster_id: self.id.clone(),
+            controller_id: self.controller(),
+            brokers: brokers.collect(),
+            cluster_authorized_operations: if wanted { CLUSTER_OPERATIONS } else { NOT_ASKED },
+            ..DescribeClusterResponse::default()
+        }
+    }
+
+    pub(crate) fn find_coordinator(
+        &mut self,
+        _: Now,
+        caller: &Caller,
+        request: FindCoordinatorRequest,
+    ) -> FindCoordinatorResponse {
+        if request.key_type != GROUP {
+            return request.refuse(ErrorCode::UNSUPPORTED_VERSION);
+        }
+        if caller.version >= 4 {
+            let coordinators = request.coordinator_keys.iter().map(|key| self.coordinator_of(key)).collect();
+            return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
+        }
+        let found = self.coordinator_of(&request.key);
+        FindCoordinatorResponse {
+            error_code: found.error_code,
+            error_message: found.error_message,
+            node_id: found.node_id,
+            host: found.host,
+            port: found.port,
+            ..FindCoordinatorResponse::default()
+        }
+    }
+
+    fn coordinator_of(&mut self, key: &Str) -> Coordinator {
+        if key.is_empty() {
+            return no_coordinator(key, ErrorCode::INVALID_GROUP_ID);
+        }
+        let found = self.coordinator(key).and_then(|id| Some((id, self.nodes.get(&id)?)));
+        let Some((node_id, node)) = found else {
+            return no_coordinator(key, ErrorCode::COORDINATOR_NOT_AVAILABLE);
+        };
+        Coordinator {
+            key: key.clone(),
+            node_id,
+            host: node.host.clone(),
+            port: node.port,
+            error_code: ErrorCode::NONE,
+            error_message: None,
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! OffsetCommit, OffsetFetch and OffsetDelete: what groups have committed.
+//!
+//! OffsetCommit versions 2 to 10: whole (topic ids from 10); retention is ignored, offsets stay until the topic or the
+//! group is deleted. OffsetFetch versions 1 to 10: whole (all topics from 2, many groups from 8, topic ids from 10);
+//! member epochs are ignored, and every offset is stable because there are no transactions. OffsetDelete version 0:
+//! a group with members keeps its offsets.
+
+use super::{Caller, Refuse};
+use crate::core::group::classic::State;
+use crate::core::group::{Committed, Entry};
+use crate::core::topics::Topics;
+use crate::core::{Cluster, Now};
+use ottla_protocol::api::ApiKey;
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::messages::{
+    OffsetCommitPartition, OffsetCommitRequest, OffsetCommitResponse, OffsetCommitTopic,
+    OffsetCommittedPartition, OffsetCommittedTopic, OffsetDeleteRequest, OffsetDeleteResponse,
+    OffsetDeletedPartition, OffsetDeletedTopic, OffsetFetchGroup, OffsetFetchRequest, OffsetFetchResponse,
+    OffsetFetchTopic, OffsetFetchedGroup, OffsetFetchedPartition, OffsetFetchedTopic,
+};
+use ottla_protocol::wire::{Str, Uuid};
+
+impl Refuse for OffsetCommitRequest {
+    type Response = OffsetCommitResponse;
+
+    fn refuse(&self, code: ErrorCode) -> OffsetCommitResponse {
+        let topics = self.topics.iter().map(|topic| not_committed(topic, code));
+        OffsetCommitResponse { topics: topics.collect(), ..OffsetCommitResponse::default() }
+    }
+}
+
+fn not_committed(topic: &OffsetCommitTopic, error_code: ErrorCode) -> OffsetCommittedTopic {
+    let partitions = topic
+        .partitions
+        .iter()
+        .map(|it| OffsetCommittedPartition { partition_index: it.partition_index, error_code });
+    OffsetCommittedTopic {
+        name: topic.name.clone(),
+        topic_id: topic.topic_id,
+        partitions: partitions.collect(),
+    }
+}
+
+impl Refuse for OffsetFetchRequest {
+    type Response = OffsetFetchResponse;
+
+    fn refuse(&self, error_code: ErrorCode) -> OffsetFetchResponse {
+        let groups = self.groups.iter().map(|group| OffsetFetchedGroup {
+            group_id: group.group_id.clone(),
+            error_code,
+            ..OffsetFetchedGroup::default()
+        });
+        let topics = self.topics.iter().flatten().map(|topic| no_offsets(topic, error_code));
+        OffsetFetchResponse {
+            error_code,
+            topics: topics.collect(),
+            groups: groups.collect(),
+            ..OffsetFetchResponse::default()
+        }
+    }
+}
+
+fn no_offsets(topic: &OffsetFetchTopic, error_code: ErrorCode) -> OffsetFetchedTopic {
+    let partitions = topic.partition_indexes.iter().map(|index| no_offset(*index, error_code));
+    OffsetFetchedTopic {
+        name: topic.name.clone(),
+        topic_id: topic.topic_id,
+        partitions: partitions.collect(),
+    }
+}
+
+fn no_offset(partition_index: i32, error_code: ErrorCode) -> OffsetFetchedPartition {
+    OffsetFetchedPartition {
+        partition_index,
+        committed_offset: -1,
+        error_code,
+        ..OffsetFetchedPartition::default()
+    }
+}
+
+impl Refuse for OffsetDeleteRequest {
+    type Response = OffsetDeleteResponse;
+
+    fn refuse(&self, error_code: ErrorCode) -> OffsetDeleteResponse {
+        OffsetDeleteResponse { error_code, ..OffsetDeleteResponse::default() }
+    }
+}
+
+impl Cluster {
+    pub(crate) fn offset_commit(
+        &mut self,
+        now: Now,
+        caller: &Caller,
+        request: OffsetCommitRequest,
+    ) -> OffsetCommitResponse {
+        if let Err(code) = self.check_coordinator(caller, &request.group_id) {
+            return request.refuse(code);
+        }
+        let generation = request.generation_id_or_member_epoch;
+        if self.groups.get(&request.group_id).is_none() && generation >= 0 {
+            return request.refuse(match caller.version {
+                ..=8 => ErrorCode::ILLEGAL_GENERATION,
+                _ => ErrorCode::GROUP_ID_NOT_FOUND,
+            });
+        }
+        let (groups, mut fx) = self.groups(now);
+        let instance_id = request.group_instance_id.as_ref();
+        let entry = groups.get_or_create(&request.group_id);
+        if let Err(code) = entry.membership.check_commit(&mut fx, &request.member_id, instance_id, generation)
+        {
+            return request.refuse(code);
+        }
+        let mut response = OffsetCommitResponse::default();
+        for topic in request.topics {
+            let by_id = caller.version >= 10;
+            let name = if by_id { self.topics.name_of(topic.topic_id) } else { Some(&topic.name) };
+            let Some(name) = name.cloned() else {
+                response.topics.push(not_committed(&topic, ErrorCode::UNKNOWN_TOPIC_ID));
+                continue;
+            };
+            let commit = |it: &OffsetCommitPartition| OffsetCommittedPartition {
+                partition_index: it.partition_index,
+                error_code: self.commit(now, caller, &request.group_id, &name, it),
+            };
+            let partitions = topic.partitions.iter().map(commit).collect();
+            response.topics.push(OffsetCommittedTopic {
+                name: topic.name,
+                topic_id: topic.topic_id,
+                partitions,
+            });
+        }
+        response
+    }
+
+    fn commit(
+        &mut self,
+        now: Now,
+        caller: &Caller,
+        group: &str,
+        topic: &str,
+        asked: &OffsetCommitPartition,
+    ) -> ErrorCode {
+        let index = asked.partition_index;
+        if let Some(code) = self.faults.on_partition(ApiKey::OFFSET_COMMIT, caller.node, topic, index) {
+            return code;
+        }
+        // The topic's own name, so that no frame is held on to.
+        let Some(topic) = self.topics.get(topic).filter(|topic| topic.partition(index).is_some()) else {
+            return ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+        };
+        let metadata = asked.committed_metadata.as_deref().unwrap_or_default();
+        if metadata.len() > self.settings.offset_metadata_bytes_max {
+            return ErrorCode::OFFSET_METADATA_TOO_LARGE;
+        }
+        let committed = Committed {
+            offset: asked.committed_offset,
+            leader_epoch: asked.committed_leader_epoch,
+            metadata: Str::from(metadata),
+            at_ms: now.wall_ms,
+        };
+        let entry = self.groups.get_or_create(group);
+        entry.offsets.insert((topic.name.clone(), index), committed);
+        ErrorCode::NONE
+    }
+
+    pub(crate) fn offset_fetch(
+        &mut self,
+        _: Now,
+        caller: &Caller,
+        request: OffsetFetchRequest,
+    ) -> OffsetFetchResponse {
+        if caller.version >= 8 {
+            let fetch = |group: &OffsetFetchGroup| {
+                let fetched = self.committed(caller, &group.group_id, group.topics.as_deref());
+                let (topics, error_code) =
+                    fetched.map_or_else(|code| (Vec::new(), code), |it| (it, ErrorCode::NONE));
+                OffsetFetchedGroup { group_id: group.group_id.clone(), topics, error_code }
+            };
+            let groups = request.groups.iter().map(fetch).collect();
+            return OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };
+        }
+        match self.committed(caller, &request.group_id, request.topics.as_deref()) {
+            Ok(topics) => OffsetFetchResponse { topics, ..OffsetFetchResponse::default() },
+            Err(code) => request.refuse(code),
+        }
+    }
+
+    /// The committed offsets of a group: of these topics, or of all.
+    fn committed(
+        &mut self,
+        caller: &Caller,
+        group: &str,
+        asked: Option<&[OffsetFetchTopic]>,
+    ) -> Result<Vec<OffsetFetchedTopic>, ErrorCode> {
+        self.check_coordinator(caller, group)?;
+        let entry = self.groups.get(group);
+        let Some(asked) = asked else {
+            return Ok(entry.map(|entry| all_offsets(&self.topics, entry)).unwrap_or_default());
+        };
+        let mut topics = Vec::with_capacity(asked.len());
+        for topic in asked {
+            let by_id = caller.version >= 10;
+            let name = if by_id { self.topics.name_of(topic.topic_id) } else { Some(&topic.name) };
+            let Some(name) = name else {
+                topics.push(no_offsets(topic, ErrorCode::UNKNOWN_TOPIC_ID));
+                continue;
+            };
+            let fetched = |index: &i32| {
+                if let Some(code) = self.faults.on_partition(ApiKey::OFFSET_FETCH, caller.node, name, *index)
+                {
+                    return no_offset(*index, code);
+                }
+                match entry.and_then(|entry| entry.offsets.get(&(name.clone(), *index))) {
+                    Some(committed) => fetched_offset(*index, committed),
+                    None => no_offset(*index, ErrorCode::NONE),
+                }
+            };
+            let partitions = topic.partition_indexes.iter().map(fetched).collect();
+            topics.push(OffsetFetchedTopic {
+                name: topic.name.clone(),
+                partitions,
+                topic_id: topic.topic_id,
+            });
+        }
+        Ok(topics)
+    }
+
+    pub(crate) fn offset_delete(
+        &mut self,
+        _: Now,
+        caller: &Caller,
+        request: OffsetDeleteRequest,
+    ) -> OffsetDeleteResponse {
+        if let Err(code) = self.check_group(caller, &request.group_id) {
+            return request.refuse(code);
+        }
+        let Some(entry) = self.groups.get_mut(&request.group_id) else {
+            return request.refuse(ErrorCode::GROUP_ID_NOT_FOUND);
+        };
+        let in_use = entry.membership.state() != State::Empty;
+        if in_use && !entry.membership.is_consumer_group() {
+            return request.refuse(ErrorCode::NON_EMPTY_GROUP);
+        }
+        let mut response = OffsetDeleteResponse::default();
+        for topic in request.topics {
+            let partitions = topic.partitions.iter().map(|it| {
+                let error_code = match entry.offsets.contains_key(&(topic.name.clone(), it.partition_index)) {
+                    _ if in_use => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
+                    true => ErrorCode::NONE,
+                    false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                };
+                if error_code.is_ok() {
+                    entry.offsets.remove(&(topic.name.clone(), it.partition_index));
+                }
+                OffsetDeletedPartition { partition_index: it.partition_index, error_code }
+            });
+            let partitions = partitions.collect();
+            response.topics.push(OffsetDeletedTopic { name: topic.name, partitions });
+        }
+        response
+    }
+}
+
+fn fetched_offset(partition_index: i32, committed: &Committed) -> OffsetFetchedPartition {
+    OffsetFetchedPartition {
+        partition_index,
+        committed_offset: committed.offset,
+        committed_leader_epoch: committed.leader_epoch,
+        metadata: Some(committed.metadata.clone()),
+        error_code: ErrorCode::NONE,
+    }
+}
+
+fn all_offsets(topics: &Topics, entry: &Entry) -> Vec<OffsetFetchedTopic> {
+    let mut fetched: Vec<OffsetFetchedTopic> = Vec::new();
+    for ((topic, index), committed) in &entry.offsets {
+        let partition = fetched_offset(*index, committed);
+        match fetched.last_mut().filter(|last| last.name == *topic) {
+            Some(last) => last.partitions.push(partition),
+            None => fetched.push(OffsetFetchedTopic {
+                name: topic.clone(),
+                partitions: vec![partition],
+                topic_id: topics.get(topic).map_or(Uuid::ZERO, |topic| topic.id),
+            }),
+        }
+    }
+    fetched
+}

@@ -1,0 +1,262 @@
+//! Fetch: reads batches, or waits until there are enough of them.
+//!
+//! Versions 4 to 17. Honoured: the byte limits (whole batches; the first one is returned even when it is larger), minimum
+//! bytes and longest wait, sessions (KIP-227), leader epochs and divergence (KIP-320, KIP-595), topic ids (13), leader
+//! hints (KIP-951). Ignored: the isolation level (there are no transactions), the rack (only leaders are read from),
+//! replica fields, the log start offset. Version 18 is for followers only and is not served.
+
+use super::{Caller, Refuse};
+use crate::core::group::Timer;
+use crate::core::sessions::{Asked, Context, NO_SESSION, Place, Wanted};
+use crate::core::topics::Partition;
+use crate::core::{Cluster, Handled, Now, Ticket, check_leader_epoch};
+use ottla_protocol::api::ApiKey;
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::messages::{
+    DivergingEpoch, FetchPartition, FetchRequest, FetchResponse, FetchedPartition, FetchedTopic,
+};
+use ottla_protocol::wire::{RecordSet, Str, Uuid};
+use std::time::Duration;
+
+/// A fetch that waits for records.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    node: i32,
+    version: i16,
+    session_id: i32,
+    wanted: Vec<(Place, Wanted)>,
+    bytes_max: usize,
+    /// Bytes that must still be appended before the wait ends.
+    missing: usize,
+}
+
+impl Waiting {
+    /// Bytes were appended to a partition that this fetch waits for: whether that ends the wait.
+    pub(crate) fn is_over_after(&mut self, bytes: usize) -> bool {
+        let was_missing = self.missing > 0;
+        self.missing = self.missing.saturating_sub(bytes);
+        was_missing && self.missing == 0
+    }
+}
+
+impl Refuse for FetchRequest {
+    type Response = FetchResponse;
+
+    fn refuse(&self, error_code: ErrorCode) -> FetchResponse {
+        FetchResponse { error_code, ..FetchResponse::default() }
+    }
+}
+
+/// What one pass over the partitions found.
+#[derive(Default)]
+struct Pass {
+    answers: Vec<(Place, FetchedPartition)>,
+    bytes: usize,
+    /// Something must be said at once: an error, or a log that diverges.
+    urgent: bool,
+}
+
+impl Cluster {
+    pub(crate) fn fetch(&mut self, now: Now, caller: &Caller, request: FetchRequest) -> Handled {
+        let sessions_max = self.settings.fetch_sessions_max;
+        let Some(node) = self.nodes.get_mut(&caller.node) else {
+            return request.refuse(ErrorCode::BROKER_NOT_AVAILABLE).into();
+        };
+        let asked = asked(caller.version, &request);
+        let context = match node.sessions.resolve(now.at, asked, sessions_max, &mut self.random) {
+            Ok(context) => context,
+            Err(code) => return request.refuse(code).into(),
+        };
+        let Context { session_id, wanted } = context;
+        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(self.settings.fetch_bytes_max);
+        let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max);
+        let mut waiting =
+            Waiting { node: caller.node, version: caller.version, session_id, wanted, bytes_max, missing: 0 };
+        let pass = self.pass(&waiting);
+        if pass.urgent || pass.bytes >= bytes_min || request.max_wait_ms <= 0 || waiting.wanted.is_empty() {
+            return self.respond(&waiting, pass).into();
+        }
+        waiting.missing = bytes_min - pass.bytes;
+        let ticket = self.parking.issue();
+        for (place, _) in &waiting.wanted {
+            let name = self.name_of(place);
+            if let Some(partition) = name.and_then(|name| self.topics.partition_mut(&name, place.partition)) {
+                partition.waiting.push(ticket);
+            }
+        }
+        self.fetches.insert(ticket, waiting);
+        let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        self.timers.set(Timer::Fetch(ticket), now.at + wait);
+        Handled::Parked(ticket)
+    }
+
+    pub(crate) fn stop_waiting(&mut self, ticket: Ticket) -> Option<Waiting> {
+        let waiting = self.fetches.remove(&ticket)?;
+        self.timers.cancel(&Timer::Fetch(ticket));
+        for (place, _) in &waiting.wanted {
+            let name = self.name_of(place);
+            if let Some(partition) = name.and_then(|name| self.topics.partition_mut(&name, place.partition)) {
+                partition.waiting.retain(|other| *other != ticket);
+            }
+        }
+        Some(waiting)
+    }
+
+    pub(crate) fn answer_fetch(&mut self, waiting: Waiting) -> super::Answer {
+        let pass = self.pass(&waiting);
+        self.respond(&waiting, pass).into()
+    }
+
+    fn name_of(&self, place: &Place) -> Option<Str> {
+        if place.topic_id == Uuid::ZERO {
+            Some(place.topic.clone())
+        } else {
+            self.topics.name_of(place.topic_id).cloned()
+        }
+    }
+
+    fn pass(&mut self, waiting: &Waiting) -> Pass {
+        let mut pass = Pass::default();
+        for (place, wanted) in &waiting.wanted {
+            let room = waiting.bytes_max.saturating_sub(pass.bytes);
+            let answer = self.read(waiting, place, *wanted, room, pass.bytes == 0);
+            pass.bytes += answer.records.as_ref().map_or(0, |records| records.len());
+            pass.urgent |= answer.error_code != ErrorCode::NONE || answer.diverging_epoch.end_offset >= 0;
+            pass.answers.push((place.clone(), answer));
+        }
+        pass
+    }
+
+    fn read(
+        &mut self,
+        waiting: &Waiting,
+        place: &Place,
+        wanted: Wanted,
+        room: usize,
+        oversize_first: bool,
+    ) -> FetchedPartition {
+        let Some(topic) = self.name_of(place) else { return failed(place, ErrorCode::UNKNOWN_TOPIC_ID) };
+        if let Some(code) = self.faults.on_partition(ApiKey::FETCH, waiting.node, &topic, place.partition) {
+            return failed(place, code);
+        }
+        let Some(partition) = self.topics.partition_mut(&topic, place.partition) else {
+            return failed(place, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        };
+        let checked = match partition.leader {
+            Some(leader) if leader == waiting.node => check_leader_epoch(partition, wanted.leader_epoch),
+            _ => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+        };
+        if let Err(code) = checked {
+            let mut answer = failed(place, code);
+            if matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH) {
+                answer.current_leader.leader_id = partition.leader.unwrap_or(-1);
+                answer.current_leader.leader_epoch = partition.leader_epoch;
+            }
+            return answer;
+        }
+        let (start, end) = (partition.log.start_offset(), partition.log.end_offset());
+        let mut answer = FetchedPartition {
+            partition_index: place.partition,
+            error_code: ErrorCode::NONE,
+            high_watermark: end,
+            last_stable_offset: end,
+            log_start_offset: start,
+            aborted_transactions: None,
+            records: RecordSet(Some(bytes::Bytes::new())),
+            ..FetchedPartition::default()
+        };
+        match diverging(partition, wanted) {
+            Ok(None) => {}
+            Ok(Some(diverging)) => {
+                answer.diverging_epoch = diverging;
+                return answer;
+            }
+            Err(code) => return failed(place, code),
+        }
+        if !(start..=end).contains(&wanted.offset) {
+            return failed(place, ErrorCode::OFFSET_OUT_OF_RANGE);
+        }
+        let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0).min(room);
+        answer.records = RecordSet(Some(partition.log.read(wanted.offset, bytes_max, oversize_first)));
+        answer
+    }
+
+    /// Puts the answer together: of a session, only what changed.
+    fn respond(&mut self, waiting: &Waiting, pass: Pass) -> FetchResponse {
+        let mut response = FetchResponse { session_id: waiting.session_id, ..FetchResponse::default() };
+        let mut hints = Vec::new();
+        for (place, answer) in pass.answers {
+            let session = self.nodes.get_mut(&waiting.node).filter(|_| waiting.session_id != NO_SESSION);
+            if !session.is_none_or(|node| node.sessions.tells(waiting.session_id, &place, &answer)) {
+                continue;
+            }
+            hints.push(answer.current_leader.leader_id);
+            match response.responses.last_mut() {
+                Some(last) if last.topic == place.topic && last.topic_id == place.topic_id => {
+                    last.partitions.push(answer);
+                }
+                _ => response.responses.push(FetchedTopic {
+                    topic: place.topic,
+                    topic_id: place.topic_id,
+                    partitions: vec![answer],
+                }),
+            }
+        }
+        if waiting.version >= 16 {
+            response.node_endpoints = self.endpoints(hints.into_iter());
+        }
+        response
+    }
+}
+
+fn failed(place: &Place, error_code: ErrorCode) -> FetchedPartition {
+    FetchedPartition {
+        partition_index: place.partition,
+        error_code,
+        high_watermark: -1,
+        aborted_transactions: None,
+        records: RecordSet(Some(bytes::Bytes::new())),
+        ..FetchedPartition::default()
+    }
+}
+
+/// Whether what the client read last is in the log as it read it. A log that was cut since diverges.
+fn diverging(partition: &Partition, wanted: Wanted) -> Result<Option<DivergingEpoch>, ErrorCode> {
+    if wanted.last_fetched_epoch < 0 {
+        return Ok(None);
+    }
+    let end = partition.epoch_end(wanted.last_fetched_epoch).ok_or(ErrorCode::OFFSET_OUT_OF_RANGE)?;
+    let diverges = end.epoch < wanted.last_fetched_epoch || end.end_offset < wanted.offset;
+    Ok(diverges.then_some(DivergingEpoch { epoch: end.epoch, end_offset: end.end_offset }))
+}
+
+fn asked(version: i16, request: &FetchRequest) -> Asked {
+    let wanted = |it: &FetchPartition| Wanted {
+        offset: it.fetch_offset,
+        bytes_max: it.partition_max_bytes,
+        leader_epoch: it.current_leader_epoch,
+        last_fetched_epoch: it.last_fetched_epoch,
+    };
+    let mut named = Vec::new();
+    for topic in &request.topics {
+        // Copied, or a session would hold on to the frame that the name came in.
+        let name = Str::from(&*topic.topic);
+        let place = |partition| Place { topic: name.clone(), topic_id: topic.topic_id, partition };
+        named.extend(topic.partitions.iter().map(|it| (place(it.partition), wanted(it))));
+    }
+    let forgotten = request.forgotten_topics_data.iter().flat_map(|topic| {
+        let place = |partition: &i32| Place {
+            topic: topic.topic.clone(),
+            topic_id: topic.topic_id,
+            partition: *partition,
+        };
+        topic.partitions.iter().map(place)
+    });
+    Asked {
+        session_id: request.session_id,
+        epoch: request.session_epoch,
+        by_id: version >= 13,
+        named,
+        forgotten: forgotten.collect(),
+    }
+}

@@ -1,0 +1,142 @@
+//! What the broker answers: one row an API in the table below, one file an area beside it.
+//!
+//! Each file opens with a "Versions" block that says what is honoured and what is ignored. The handlers are methods of
+//! the [`Cluster`]; they see a request whole and answer it, or park it. Nothing here reads a clock or moves a byte.
+//!
+//! Invariant: what ApiVersions advertises is this table, and nothing outside of it is served.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub(crate) mod cluster;
+pub(crate) mod commits;
+pub(crate) mod fetch;
+pub(crate) mod groups;
+pub(crate) mod membership;
+pub(crate) mod offsets;
+pub(crate) mod produce;
+pub(crate) mod producer_id;
+pub(crate) mod topics;
+pub(crate) mod versions;
+
+use crate::core::{Cluster, Handled, Now};
+use bytes::Bytes;
+use ottla_protocol::api::{ApiKey, Request};
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::frame::{self, Frame};
+use ottla_protocol::messages::*;
+use ottla_protocol::wire::{DecodeError, EncodeError, Str};
+
+/// Who sent a request, and in which version.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// The node that was asked.
+    pub(crate) node: i32,
+    pub(crate) version: i16,
+    /// Empty when the client has no name.
+    pub(crate) client_id: Str,
+    /// Where the client connects from, as text.
+    pub(crate) host: Str,
+}
+
+/// A request that can be refused as a whole: what its answer looks like when everything in it failed.
+pub(crate) trait Refuse {
+    type Response;
+
+    fn refuse(&self, code: ErrorCode) -> Self::Response;
+}
+
+macro_rules! apis {
+    ($( $name:ident($call:ty): $request:ident, $versions:expr => $response:ident, $handler:ident; )+) => {
+        /// A request that arrived, decoded.
+        #[derive(Debug, Clone)]
+        #[allow(missing_docs, reason = "each variant is the API of its name")]
+        #[non_exhaustive]
+        pub enum Call { $( $name($call), )+ }
+
+        /// The answer to a request.
+        #[derive(Debug, Clone, PartialEq)]
+        #[allow(missing_docs, reason = "each variant is the API of its name")]
+        #[non_exhaustive]
+        pub enum Answer { $( $name($response), )+ }
+
+        $( impl From<$response> for Answer {
+            fn from(response: $response) -> Self { Self::$name(response) }
+        } )+
+
+        /// Every API that is served, with its lowest and highest version.
+        pub(crate) const SERVED: &[(ApiKey, i16, i16)] =
+            &[ $( ($request::KEY, *$versions.start(), *$versions.end()), )+ ];
+
+        impl Call {
+            /// Reads the body of a request. `None` when the broker does not have the API, or not in this version.
+            pub(crate) fn decode(key: ApiKey, version: i16, body: Bytes) -> Option<Result<Self, DecodeError>> {
+                $( if key == $request::KEY && $request::VERSIONS.contains(&version) {
+                    let flexible = version >= $request::FLEXIBLE;
+                    let request = frame::decode::<$request>(body, version, flexible);
+                    return Some(request.map(|request| Self::$name(request.into())));
+                } )+
+                None
+            }
+
+            /// The API that is asked.
+            pub fn key(&self) -> ApiKey {
+                match self { $( Self::$name(_) => $request::KEY, )+ }
+            }
+
+            /// The answer when everything that is asked fails with this code.
+            pub(crate) fn refuse(&self, code: ErrorCode) -> Answer {
+                match self { $( Self::$name(call) => Answer::$name(call.refuse(code)), )+ }
+            }
+        }
+
+        impl Answer {
+            /// Appends the answer to `frame`.
+            pub(crate) fn encode(&self, version: i16, correlation: i32, frame: &mut Frame) -> Result<(), EncodeError> {
+                match self { $( Self::$name(response) => {
+                    let flexible = version >= $request::FLEXIBLE;
+                    frame::encode_response($request::KEY, flexible, response, version, correlation, frame)
+                } )+ }
+            }
+
+            /// Says for how long the client should be silent (KIP-219).
+            pub(crate) fn throttle(&mut self, ms: i32) {
+                match self { $( Self::$name(response) => response.throttle_time_ms = ms, )+ }
+            }
+        }
+
+        impl Cluster {
+            /// Handles a request that arrived at one of the nodes.
+            pub(crate) fn handle(&mut self, now: Now, caller: &Caller, call: Call) -> Handled {
+                self.tick(now);
+                match call { $( Call::$name(call) => self.$handler(now, caller, call).into(), )+ }
+            }
+        }
+
+        $( impl From<$response> for Handled {
+            fn from(response: $response) -> Self { Self::Answer(Answer::$name(response)) }
+        } )+
+    };
+}
+
+apis! {
+    Produce(produce::Produced): ProduceRequest, 3..=13 => ProduceResponse, produce;
+    Fetch(FetchRequest): FetchRequest, 4..=17 => FetchResponse, fetch;
+    ListOffsets(ListOffsetsRequest): ListOffsetsRequest, 1..=11 => ListOffsetsResponse, list_offsets;
+    Metadata(MetadataRequest): MetadataRequest, 0..=13 => MetadataResponse, metadata;
+    OffsetCommit(OffsetCommitRequest): OffsetCommitRequest, 2..=10 => OffsetCommitResponse, offset_commit;
+    OffsetFetch(OffsetFetchRequest): OffsetFetchRequest, 1..=10 => OffsetFetchResponse, offset_fetch;
+    FindCoordinator(FindCoordinatorRequest): FindCoordinatorRequest, 0..=6 => FindCoordinatorResponse, find_coordinator;
+    JoinGroup(JoinGroupRequest): JoinGroupRequest, 0..=9 => JoinGroupResponse, join_group;
+    Heartbeat(HeartbeatRequest): HeartbeatRequest, 0..=4 => HeartbeatResponse, heartbeat;
+    LeaveGroup(LeaveGroupRequest): LeaveGroupRequest, 0..=5 => LeaveGroupResponse, leave_group;
+    SyncGroup(SyncGroupRequest): SyncGroupRequest, 0..=5 => SyncGroupResponse, sync_group;
+    DescribeGroups(DescribeGroupsRequest): DescribeGroupsRequest, 0..=6 => DescribeGroupsResponse, describe_groups;
+    ListGroups(ListGroupsRequest): ListGroupsRequest, 0..=5 => ListGroupsResponse, list_groups;
+    ApiVersions(ApiVersionsRequest): ApiVersionsRequest, 0..=5 => ApiVersionsResponse, api_versions;
+    CreateTopics(CreateTopicsRequest): CreateTopicsRequest, 2..=7 => CreateTopicsResponse, create_topics;
+    DeleteTopics(DeleteTopicsRequest): DeleteTopicsRequest, 1..=6 => DeleteTopicsResponse, delete_topics;
+    InitProducerId(InitProducerIdRequest): InitProducerIdRequest, 0..=5 => InitProducerIdResponse, init_producer_id;
+    OffsetForLeaderEpoch(OffsetForLeaderEpochRequest): OffsetForLeaderEpochRequest, 2..=4 => OffsetForLeaderEpochResponse, offset_for_leader_epoch;
+    DeleteGroups(DeleteGroupsRequest): DeleteGroupsRequest, 0..=3 => DeleteGroupsResponse, delete_groups;
+    OffsetDelete(OffsetDeleteRequest): OffsetDeleteRequest, 0..=0 => OffsetDeleteResponse, offset_delete;
+    DescribeCluster(DescribeClusterRequest): DescribeClusterRequest, 0..=2 => DescribeClusterResponse, describe_cluster;
+}

@@ -1,0 +1,188 @@
+//! ListOffsets and OffsetForLeaderEpoch: positions in the logs.
+//!
+//! ListOffsets versions 1 to 11: earliest, latest, by time, and the largest timestamp (KIP-734). There is no tiered
+//! storage: the earliest local offset (-4) is the earliest, and what asks for tiered offsets (-5, -6) gets none.
+//! Ignored: the isolation level, the replica, the timeout. OffsetForLeaderEpoch versions 2 to 4: whole, but for the
+//! replica. Both are answered by leaders only.
+
+use super::{Caller, Refuse};
+use crate::core::log::Entry;
+use crate::core::topics::Partition;
+use crate::core::{Cluster, Now, check_leader_epoch};
+use ottla_protocol::api::ApiKey;
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::messages::{
+    EpochEndOffset, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListedPartition,
+    ListedTopic, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
+    OffsetForLeaderTopicResult,
+};
+use ottla_protocol::records::{Batch, DECOMPRESSED_BYTES_MAX, Decompressor, TimestampType};
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const LARGEST_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+impl Refuse for ListOffsetsRequest {
+    type Response = ListOffsetsResponse;
+
+    fn refuse(&self, code: ErrorCode) -> ListOffsetsResponse {
+        let topics = self.topics.iter().map(|topic| ListedTopic {
+            name: topic.name.clone(),
+            partitions: topic.partitions.iter().map(|it| not_listed(it, code)).collect(),
+        });
+        ListOffsetsResponse { topics: topics.collect(), ..ListOffsetsResponse::default() }
+    }
+}
+
+fn not_listed(asked: &ListOffsetsPartition, error_code: ErrorCode) -> ListedPartition {
+    ListedPartition { partition_index: asked.partition_index, error_code, ..ListedPartition::default() }
+}
+
+impl Refuse for OffsetForLeaderEpochRequest {
+    type Response = OffsetForLeaderEpochResponse;
+
+    fn refuse(&self, code: ErrorCode) -> OffsetForLeaderEpochResponse {
+        let topics = self.topics.iter().map(|topic| OffsetForLeaderTopicResult {
+            topic: topic.topic.clone(),
+            partitions: topic.partitions.iter().map(|it| no_end(it, code)).collect(),
+        });
+        OffsetForLeaderEpochResponse { topics: topics.collect(), ..OffsetForLeaderEpochResponse::default() }
+    }
+}
+
+fn no_end(asked: &OffsetForLeaderPartition, error_code: ErrorCode) -> EpochEndOffset {
+    EpochEndOffset { error_code, partition: asked.partition, ..EpochEndOffset::default() }
+}
+
+impl Cluster {
+    pub(crate) fn list_offsets(
+        &mut self,
+        _: Now,
+        caller: &Caller,
+        request: ListOffsetsRequest,
+    ) -> ListOffsetsResponse {
+        let mut response = ListOffsetsResponse::default();
+        for topic in request.topics {
+            let list = |asked: &ListOffsetsPartition| {
+                self.list_offset(caller, &topic.name, asked).unwrap_or_else(|code| not_listed(asked, code))
+            };
+            let partitions = topic.partitions.iter().map(list).collect();
+            response.topics.push(ListedTopic { name: topic.name, partitions });
+        }
+        response
+    }
+
+    fn list_offset(
+        &mut self,
+        caller: &Caller,
+        topic: &str,
+        asked: &ListOffsetsPartition,
+    ) -> Result<ListedPartition, ErrorCode> {
+        let index = asked.partition_index;
+        let partition =
+            self.led_partition(ApiKey::LIST_OFFSETS, caller, topic, index, asked.current_leader_epoch)?;
+        let (start, end) = (partition.log.start_offset(), partition.log.end_offset());
+        let (lowest_version, found) = match asked.timestamp {
+            LATEST => (1, Some((end, -1, partition.leader_epoch))),
+            EARLIEST => (1, Some((start, -1, partition.epoch_of(start)))),
+            LARGEST_TIMESTAMP => (7, find_largest_timestamp(partition)?),
+            EARLIEST_LOCAL => (8, Some((start, -1, partition.epoch_of(start)))),
+            LATEST_TIERED => (9, None),
+            EARLIEST_PENDING_UPLOAD => (11, None),
+            timestamp if timestamp >= 0 => (1, find_time(partition, timestamp)?),
+            _ => return Err(ErrorCode::UNSUPPORTED_VERSION),
+        };
+        if caller.version < lowest_version {
+            return Err(ErrorCode::UNSUPPORTED_VERSION);
+        }
+        let (offset, timestamp, leader_epoch) = found.unwrap_or((-1, -1, -1));
+        let partition_index = index;
+        Ok(ListedPartition { partition_index, error_code: ErrorCode::NONE, timestamp, offset, leader_epoch })
+    }
+
+    pub(crate) fn offset_for_leader_epoch(
+        &mut self,
+        _: Now,
+        caller: &Caller,
+        request: OffsetForLeaderEpochRequest,
+    ) -> OffsetForLeaderEpochResponse {
+        let mut response = OffsetForLeaderEpochResponse::default();
+        for topic in request.topics {
+            let look_up = |asked: &OffsetForLeaderPartition| {
+                let key = ApiKey::OFFSET_FOR_LEADER_EPOCH;
+                let (index, epoch) = (asked.partition, asked.current_leader_epoch);
+                match self.led_partition(key, caller, &topic.topic, index, epoch) {
+                    Ok(partition) => end_of_epoch(partition, asked),
+                    Err(code) => no_end(asked, code),
+                }
+            };
+            let partitions = topic.partitions.iter().map(look_up).collect();
+            response.topics.push(OffsetForLeaderTopicResult { topic: topic.topic, partitions });
+        }
+        response
+    }
+
+    /// The partition, if the node that is asked leads it and the client's leader epoch is the current one.
+    fn led_partition(
+        &mut self,
+        key: ApiKey,
+        caller: &Caller,
+        topic: &str,
+        index: i32,
+        epoch: i32,
+    ) -> Result<&mut Partition, ErrorCode> {
+        if let Some(code) = self.faults.on_partition(key, caller.node, topic, index) {
+            return Err(code);
+        }
+        let partition =
+            self.topics.partition_mut(topic, index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        if partition.leader != Some(caller.node) {
+            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        }
+        check_leader_epoch(partition, epoch)?;
+        Ok(partition)
+    }
+}
+
+fn end_of_epoch(partition: &Partition, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
+    let mut answer = no_end(asked, ErrorCode::NONE);
+    if let Some(end) = partition.epoch_end(asked.leader_epoch).filter(|_| asked.leader_epoch >= 0) {
+        (answer.leader_epoch, answer.end_offset) = (end.epoch, end.end_offset);
+    }
+    answer
+}
+
+/// Offset, timestamp and leader epoch of a record.
+type Found = Option<(i64, i64, i32)>;
+
+/// The first record that is not older than `timestamp`.
+fn find_time(partition: &mut Partition, timestamp: i64) -> Result<Found, ErrorCode> {
+    let entry = partition.log.entries().find(|entry| entry.max_timestamp >= timestamp).copied();
+    entry.map_or(Ok(None), |entry| find_in(partition, entry, timestamp))
+}
+
+fn find_largest_timestamp(partition: &mut Partition) -> Result<Found, ErrorCode> {
+    // Of equal timestamps the first counts; `max_by_key` would return the last.
+    let largest = partition.log.entries().rev().max_by_key(|entry| entry.max_timestamp).copied();
+    largest.map_or(Ok(None), |entry| find_in(partition, entry, entry.max_timestamp))
+}
+
+/// The first record of a batch that is not older than `timestamp`.
+fn find_in(partition: &mut Partition, entry: Entry, timestamp: i64) -> Result<Found, ErrorCode> {
+    let corrupt = |_| ErrorCode::CORRUPT_MESSAGE;
+    let epoch = partition.epoch_of(entry.base_offset);
+    let batch = Batch::parse(partition.log.batch(entry)).map_err(corrupt)?;
+    if batch.header().timestamp_type == TimestampType::LogAppend {
+        return Ok(Some((entry.base_offset, entry.max_timestamp, epoch)));
+    }
+    let mut open = batch.open(&mut Decompressor::new(), DECOMPRESSED_BYTES_MAX).map_err(corrupt)?;
+    while let Some(record) = open.next().map_err(corrupt)? {
+        if record.timestamp >= timestamp {
+            return Ok(Some((record.offset, record.timestamp, epoch)));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,270 @@
+//! Produce: appends one batch to each of the partitions named.
+//!
+//! Versions 3 to 13. Honoured: acks (-1, 0, 1), idempotence, min.insync.replicas, message.max.bytes, append time, leader
+//! hints (KIP-951), topic ids (13). Ignored: the timeout, because replicas share the log and are never waited for.
+//! Refused: transactional batches (INVALID_TXN_STATE), and batches older than magic 2.
+//!
+//! The batches are checked (format, checksum, counts) when the request is read, before the lock of the cluster is taken;
+//! what is decided under it is only who leads and whether the sequence fits.
+
+use super::{Caller, Refuse};
+use crate::core::log::Appended;
+use crate::core::producers::{Sequenced, Verdict};
+use crate::core::settings::TimestampType;
+use crate::core::topics::{Partition, Topic};
+use crate::core::{Cluster, Handled, Now};
+use ottla_protocol::api::ApiKey;
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::messages::{
+    LeaderIdAndEpoch, ProduceRequest, ProduceResponse, ProducedPartition, ProducedTopic,
+};
+use ottla_protocol::records::{
+    Batch, BatchHeader, Compression, RecordError, set_base_offset, set_leader_epoch, set_log_append_time,
+};
+use ottla_protocol::wire::{RecordSet, Str};
+
+/// The error code of a refused batch, with a sentence for the log of the client.
+type Refused = (ErrorCode, Option<Str>);
+
+/// A Produce request whose batches have been checked.
+#[derive(Debug, Clone)]
+pub struct Produced {
+    request: ProduceRequest,
+    /// For each partition, in the order of the request.
+    batches: Vec<Result<Batch, Refused>>,
+}
+
+impl Produced {
+    /// The request as it came.
+    pub fn request(&self) -> &ProduceRequest {
+        &self.request
+    }
+}
+
+impl From<ProduceRequest> for Produced {
+    fn from(request: ProduceRequest) -> Self {
+        let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+        let batches = partitions.map(|partition| check(&partition.records)).collect();
+        Self { request, batches }
+    }
+}
+
+/// What can be said of a batch without knowing the partition it is for.
+fn check(records: &RecordSet) -> Result<Batch, Refused> {
+    let invalid = |reason: &'static str| (ErrorCode::INVALID_RECORD, Some(Str::from_static(reason)));
+    let Some(bytes) = records.as_ref().filter(|bytes| !bytes.is_empty()) else {
+        return Err(invalid("a Produce request must have one record batch per partition"));
+    };
+    let batch = Batch::parse(bytes.clone()).map_err(refused)?;
+    if batch.bytes().len() != bytes.len() {
+        return Err(invalid("a Produce request must have exactly one record batch per partition"));
+    }
+    if batch.header().base_offset != 0 {
+        return Err(invalid("the base offset of a batch that is sent must be zero"));
+    }
+    batch.check_produced().map_err(refused)?;
+    Ok(batch)
+}
+
+fn refused(error: RecordError) -> Refused {
+    let code = match error {
+        RecordError::Short { .. } | RecordError::Checksum { .. } => ErrorCode::CORRUPT_MESSAGE,
+        _ => ErrorCode::INVALID_RECORD,
+    };
+    (code, Some(Str::from(error.to_string())))
+}
+
+impl Refuse for Produced {
+    type Response = ProduceResponse;
+
+    fn refuse(&self, code: ErrorCode) -> ProduceResponse {
+        let topics = self.request.topic_data.iter().map(|topic| ProducedTopic {
+            name: topic.name.clone(),
+            topic_id: topic.topic_id,
+            partition_responses: topic
+                .partition_data
+                .iter()
+                .map(|it| failed(it.index, (code, None)))
+                .collect(),
+        });
+        ProduceResponse { responses: topics.collect(), ..ProduceResponse::default() }
+    }
+}
+
+fn failed(index: i32, (error_code, error_message): Refused) -> ProducedPartition {
+    ProducedPartition { index, error_code, error_message, base_offset: -1, ..ProducedPartition::default() }
+}
+
+impl Cluster {
+    pub(crate) fn produce(&mut self, now: Now, caller: &Caller, call: Produced) -> Handled {
+        let acks = call.request.acks;
+        if !matches!(acks, -1..=1) {
+            return call.refuse(ErrorCode::INVALID_REQUIRED_ACKS).into();
+        }
+        if call.request.transactional_id.is_some() {
+            return call.refuse(ErrorCode::INVALID_TXN_STATE).into();
+        }
+        let mut batches = call.batches.into_iter();
+        let mut responses = Vec::with_capacity(call.request.topic_data.len());
+        let (mut failures, mut hints) = (false, Vec::new());
+        for topic in call.request.topic_data {
+            let name = match caller.version {
+                ..=12 => Some(topic.name.clone()),
+                _ => self.topics.name_of(topic.topic_id).cloned(),
+            };
+            let mut partition_responses = Vec::with_capacity(topic.partition_data.len());
+            for partition in topic.partition_data {
+                let batch = batches.next().expect("one batch was checked for each partition");
+                let appended = match (&name, batch) {
+                    (None, _) => Err((ErrorCode::UNKNOWN_TOPIC_ID, None)),
+                    (_, Err(refused)) => Err(refused),
+                    (Some(name), Ok(batch)) => self.append(now, caller, acks, name, partition.index, &batch),
+                };
+                partition_responses.push(appended.unwrap_or_else(|refused| {
+                    failures = true;
+                    let mut answer = failed(partition.index, refused);
+                    answer.current_leader = self.leader_hint(&answer, name.as_ref());
+                    hints.push(answer.current_leader.leader_id);
+                    answer
+                }));
+            }
+            responses.push(ProducedTopic { name: topic.name, topic_id: topic.topic_id, partition_responses });
+        }
+        match (acks, failures) {
+            (0, true) => Handled::HangUp,
+            (0, false) => Handled::Silent,
+            _ => {
+                let node_endpoints = self.endpoints(hints.into_iter());
+                ProduceResponse { responses, node_endpoints, ..ProduceResponse::default() }.into()
+            }
+        }
+    }
+
+    fn append(
+        &mut self,
+        now: Now,
+        caller: &Caller,
+        acks: i16,
+        topic: &Str,
+        index: i32,
+        batch: &Batch,
+    ) -> Result<ProducedPartition, Refused> {
+        let refuse = |code| Err((code, None));
+        if let Some(code) = self.faults.on_partition(ApiKey::PRODUCE, caller.node, topic, index) {
+            return refuse(code);
+        }
+        let Some(found) = self.topics.get(topic) else {
+            return refuse(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        };
+        let Some(partition) = found.partition(index) else {
+            return refuse(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        };
+        if found.is_internal() {
+            return refuse(ErrorCode::INVALID_TOPIC_EXCEPTION);
+        }
+        if partition.leader != Some(caller.node) {
+            return refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        }
+        let in_sync_min = found.settings.min_insync_replicas.unwrap_or(self.settings.min_insync_replicas);
+        if acks == -1 && self.in_sync(partition).len() < in_sync_min {
+            return refuse(ErrorCode::NOT_ENOUGH_REPLICAS);
+        }
+        self.check_batch(found, caller.version, batch)?;
+        let timestamps = found.settings.timestamp_type.unwrap_or(self.settings.timestamp_type);
+        let append_time = (timestamps == TimestampType::LogAppendTime).then_some(now.wall_ms);
+        let Some(partition) = self.topics.partition_mut(topic, index) else {
+            return refuse(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        };
+        let written = write(partition, batch, append_time).map_err(|code| (code, None))?;
+        let log_start_offset = partition.log.start_offset();
+        if written.is_new {
+            for ticket in &partition.waiting {
+                let waiting = self.fetches.get_mut(ticket);
+                if waiting.is_some_and(|waiting| waiting.is_over_after(batch.bytes().len())) {
+                    self.parking.wake(*ticket);
+                }
+            }
+        }
+        Ok(ProducedPartition {
+            index,
+            error_code: ErrorCode::NONE,
+            base_offset: written.base_offset,
+            log_append_time_ms: written.append_time,
+            log_start_offset,
+            ..ProducedPartition::default()
+        })
+    }
+
+    fn check_batch(&self, topic: &Topic, version: i16, batch: &Batch) -> Result<(), Refused> {
+        let header = batch.header();
+        if version < 7 && header.compression == Compression::Zstd {
+            return Err((ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, None));
+        }
+        if header.transactional {
+            return Err((ErrorCode::INVALID_TXN_STATE, None));
+        }
+        if batch.bytes().len() > topic.settings.message_bytes_max.unwrap_or(self.settings.message_bytes_max) {
+            return Err((ErrorCode::MESSAGE_TOO_LARGE, None));
+        }
+        Ok(())
+    }
+
+    fn leader_hint(&self, answer: &ProducedPartition, topic: Option<&Str>) -> LeaderIdAndEpoch {
+        let partition = topic.and_then(|topic| self.topics.get(topic)?.partition(answer.index));
+        match partition {
+            Some(partition) if answer.error_code == ErrorCode::NOT_LEADER_OR_FOLLOWER => self.hint(partition),
+            _ => LeaderIdAndEpoch::default(),
+        }
+    }
+}
+
+struct Written {
+    base_offset: i64,
+    append_time: i64,
+    /// False for a batch that was in the log before.
+    is_new: bool,
+}
+
+/// Appends the batch, unless its producer's sequence forbids it or it is in the log already.
+fn write(partition: &mut Partition, batch: &Batch, append_time: Option<i64>) -> Result<Written, ErrorCode> {
+    let header = batch.header();
+    let sequenced = sequenced(header);
+    if let Some(sequenced) = sequenced {
+        match partition.producers.judge(sequenced) {
+            Verdict::Next => {}
+            Verdict::Refused(code) => return Err(code),
+            Verdict::Duplicate(of) => {
+                return Ok(Written {
+                    base_offset: of.base_offset,
+                    append_time: of.append_time,
+                    is_new: false,
+                });
+            }
+        }
+    }
+    let what = Appended {
+        offsets: header.last_offset_delta + 1,
+        max_timestamp: append_time.unwrap_or(header.max_timestamp),
+    };
+    let epoch = partition.leader_epoch;
+    let base_offset = partition.log.append(batch.bytes(), what, |stored, base_offset| {
+        let stamped = set_base_offset(stored, base_offset)
+            .and_then(|()| set_leader_epoch(stored, epoch))
+            .and_then(|()| append_time.map_or(Ok(()), |time| set_log_append_time(stored, time)));
+        debug_assert!(stamped.is_ok(), "the header was parsed, so it is there");
+    });
+    let append_time = append_time.unwrap_or(-1);
+    if let Some(sequenced) = sequenced {
+        partition.producers.remember(sequenced, base_offset, append_time);
+    }
+    Ok(Written { base_offset, append_time, is_new: true })
+}
+
+fn sequenced(header: &BatchHeader) -> Option<Sequenced> {
+    (header.producer_id >= 0).then_some(Sequenced {
+        producer_id: header.producer_id,
+        epoch: header.producer_epoch,
+        first: header.base_sequence,
+        count: header.count,
+    })
+}

@@ -1,0 +1,207 @@
+//! How a broker is put together: nodes, topics, settings.
+
+use crate::broker::Broker;
+use crate::core::sessions::Sessions;
+use crate::core::settings::{Honoured, SettingError, Settings, TopicSettings};
+use crate::core::topics::is_legal_name;
+use crate::core::{Cluster, Node};
+use crate::tcp::TestBroker;
+use crate::world::{RealWorld, World};
+use ottla_protocol::wire::Str;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting was refused.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// A topic cannot be created as asked.
+    #[error("topic {name:?}: {reason}")]
+    Topic {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// There must be at least one node, and not more than 100.
+    #[error("{0} nodes: there must be 1 to 100")]
+    Nodes(usize),
+    /// An address could not be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Puts a broker together. Made by [`Broker::builder`] and [`TestBroker::builder`].
+///
+/// Nodes are numbered from 1. Topics have as many replicas as there are nodes, at most three, unless
+/// `default.replication.factor` says otherwise.
+#[must_use = "a builder does nothing until it builds"]
+#[derive(Clone)]
+pub struct Builder {
+    nodes: usize,
+    address: SocketAddr,
+    hosts: Vec<(i32, String, u16)>,
+    racks: Vec<(i32, String)>,
+    topics: Vec<(String, i32)>,
+    settings: Vec<(String, String)>,
+    world: Arc<dyn World>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("nodes", &self.nodes)
+            .field("topics", &self.topics)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            hosts: Vec::new(),
+            racks: Vec::new(),
+            topics: Vec::new(),
+            settings: Vec::new(),
+            world: Arc::new(RealWorld),
+        }
+    }
+}
+
+impl Broker {
+    /// A broker of one node, to be changed before it is built.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
+impl Builder {
+    /// How many nodes there are, 1 by default.
+    pub fn nodes(mut self, nodes: usize) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// A topic that is there from the start.
+    pub fn topic(mut self, name: impl Into<String>, partitions: i32) -> Self {
+        self.topics.push((name.into(), partitions));
+        self
+    }
+
+    /// A setting by Kafka's name.
+    pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// The rack that a node is in.
+    pub fn rack(mut self, node: i32, rack: impl Into<String>) -> Self {
+        self.racks.push((node, rack.into()));
+        self
+    }
+
+    /// What clients are told to connect to for a node. Without TCP, hosts are `node-1` and so on, with port 9092.
+    pub fn advertise(mut self, node: i32, host: impl Into<String>, port: u16) -> Self {
+        self.hosts.push((node, host.into(), port));
+        self
+    }
+
+    /// Where the first node listens on TCP; the others take the ports that follow. By default a free port of the loopback
+    /// address for each.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.address = address;
+        self
+    }
+
+    /// Tasks, clock and randomness from elsewhere: for simulation.
+    pub fn world(mut self, world: Arc<dyn World>) -> Self {
+        self.world = world;
+        self
+    }
+
+    /// Settings of these that are accepted and change nothing.
+    ///
+    /// # Errors
+    /// The first setting that is refused.
+    pub fn without_effect(&self) -> Result<Vec<&str>, SettingError> {
+        let mut settings = Settings::default();
+        let mut names = Vec::new();
+        for (name, value) in &self.settings {
+            if settings.set(name, value)? == Honoured::WithoutEffect {
+                names.push(&**name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Builds a broker without sockets. Within a tokio runtime, because its clock is a task.
+    ///
+    /// # Errors
+    /// A setting that is refused, or a topic that cannot be.
+    pub fn build(self) -> Result<Broker, StartError> {
+        let mut settings = Settings::default();
+        for (name, value) in &self.settings {
+            settings.set(name, value)?;
+        }
+        if !(1..=100).contains(&self.nodes) {
+            return Err(StartError::Nodes(self.nodes));
+        }
+        let mut cluster = Cluster::new(settings, self.world.random());
+        for id in (1..).take(self.nodes) {
+            let advertised = self.hosts.iter().rev().find(|(node, ..)| *node == id);
+            let (host, port) = advertised
+                .map_or_else(|| (format!("node-{id}"), 9092), |(_, host, port)| (host.clone(), *port));
+            let rack =
+                self.racks.iter().rev().find(|(node, _)| *node == id).map(|(_, rack)| Str::from(&**rack));
+            let sessions = Sessions::default();
+            let node = Node { host: Str::from(host), port: i32::from(port), rack, alive: true, sessions };
+            cluster.nodes.insert(id, node);
+        }
+        for (name, partitions) in &self.topics {
+            create_topic(&mut cluster, name, *partitions)?;
+        }
+        Ok(Broker::new(cluster, self.world))
+    }
+
+    /// Builds a broker and listens on TCP, one port a node.
+    ///
+    /// # Errors
+    /// As [`Builder::build`], or an address that cannot be listened on.
+    pub async fn start(self) -> Result<TestBroker, StartError> {
+        let address = self.address;
+        TestBroker::listen(self, address).await
+    }
+
+    pub(crate) fn node_count(&self) -> usize {
+        self.nodes
+    }
+}
+
+fn create_topic(cluster: &mut Cluster, name: &str, partitions: i32) -> Result<(), StartError> {
+    let refuse = |reason| Err(StartError::Topic { name: name.to_string(), reason });
+    if !is_legal_name(name) {
+        return refuse("a name is 1 to 249 letters, digits, dots, hyphens and underscores");
+    }
+    if cluster.topics.get(name).is_some() {
+        return refuse("it is named twice");
+    }
+    if !(1..=crate::core::settings::PARTITIONS_MAX).contains(&partitions) {
+        return refuse("a topic has 1 to 10000 partitions");
+    }
+    let replicas = cluster.replication_factor(cluster.settings.replication_factor);
+    let assignment = cluster.assign(partitions, replicas);
+    cluster.create_topic(Str::from(name), assignment, TopicSettings::default());
+    Ok(())
+}

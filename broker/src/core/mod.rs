@@ -1,0 +1,335 @@
+//! The machine of the cluster: nodes, topics, groups, and the requests that wait. It is told what happened and says
+//! what to answer; the server around it reads clocks and moves bytes.
+//!
+//! The requests themselves are handled in [`crate::api`], one file an area. Equal inputs give equal outputs: time and
+//! randomness are handed in, and every map is ordered.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub(crate) mod group;
+pub(crate) mod log;
+pub(crate) mod parking;
+pub(crate) mod producers;
+pub(crate) mod random;
+pub(crate) mod sessions;
+pub(crate) mod settings;
+pub(crate) mod timers;
+pub(crate) mod topics;
+
+pub(crate) use parking::Ticket;
+
+use crate::api::fetch::Waiting;
+use crate::api::{Answer, Caller};
+use group::{Effects, Groups, Timer, offsets_partition};
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::messages::{LeaderIdAndEpoch, NodeEndpoint};
+use ottla_protocol::wire::Str;
+use parking::Parking;
+use random::Random;
+use sessions::Sessions;
+use settings::{Settings, TopicSettings};
+use std::collections::BTreeMap;
+use std::time::Instant;
+use timers::Timers;
+use topics::{OFFSETS_TOPIC, Partition, Topic, Topics};
+
+/// The moment at which something happens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// For timeouts.
+    pub(crate) at: Instant,
+    /// For what is written into logs: milliseconds since the epoch.
+    pub(crate) wall_ms: i64,
+}
+
+/// A node of the cluster, as its peers and clients see it.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) host: Str,
+    pub(crate) port: i32,
+    pub(crate) rack: Option<Str>,
+    pub(crate) alive: bool,
+    pub(crate) sessions: Sessions,
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub(crate) enum Handled {
+    Answer(Answer),
+    /// The answer comes later, under this ticket.
+    Parked(Ticket),
+    /// There is no answer to this request: Produce with acks=0.
+    Silent,
+    /// Something went wrong with a request that has no answer; the only way to say so is to hang up.
+    HangUp,
+}
+
+/// See the head of the module.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) id: Str,
+    pub(crate) settings: Settings,
+    pub(crate) nodes: BTreeMap<i32, Node>,
+    pub(crate) topics: Topics,
+    pub(crate) groups: Groups,
+    pub(crate) fetches: BTreeMap<Ticket, Waiting>,
+    pub(crate) parking: Parking,
+    pub(crate) timers: Timers<Timer>,
+    pub(crate) random: Random,
+    pub(crate) producer_ids: i64,
+    pub(crate) faults: crate::faults::Faults,
+}
+
+impl Cluster {
+    pub(crate) fn new(settings: Settings, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        Self {
+            id: Str::from(random.uuid().to_string()),
+            settings,
+            nodes: BTreeMap::new(),
+            topics: Topics::default(),
+            groups: Groups::default(),
+            fetches: BTreeMap::new(),
+            parking: Parking::default(),
+            timers: Timers::default(),
+            random,
+            producer_ids: 0,
+            faults: crate::faults::Faults::default(),
+        }
+    }
+
+    /// When [`Cluster::tick`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.timers.deadline()
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, now: Now) {
+        while let Some(timer) = self.timers.take_due(now.at) {
+            if let Timer::Fetch(ticket) = timer {
+                self.parking.wake(ticket);
+            } else {
+                let (groups, mut fx) = self.groups(now);
+                groups.fire(&mut fx, &timer);
+            }
+        }
+    }
+
+    /// A ticket whose answer can be taken now.
+    pub(crate) fn poll_woken(&mut self) -> Option<Ticket> {
+        self.parking.poll_woken()
+    }
+
+    /// Takes the answer of a request that waited.
+    pub(crate) fn take(&mut self, ticket: Ticket) -> Option<Answer> {
+        if let Some(waiting) = self.stop_waiting(ticket) {
+            self.parking.give_up(ticket);
+            return Some(self.answer_fetch(waiting));
+        }
+        self.parking.take(ticket)
+    }
+
+    /// Nobody waits for this ticket any more: the connection is gone. A member that was joining stays a member, as in
+    /// Kafka, until its session times out.
+    pub(crate) fn give_up(&mut self, ticket: Ticket) {
+        self.stop_waiting(ticket);
+        self.parking.give_up(ticket);
+    }
+
+    /// An answer that is there already needs no wait.
+    pub(crate) fn answered_or_parked(&mut self, ticket: Ticket) -> Handled {
+        self.parking.take(ticket).map_or(Handled::Parked(ticket), Handled::Answer)
+    }
+
+    /// The groups, and what they may do to the world.
+    pub(crate) fn groups(&mut self, now: Now) -> (&mut Groups, Effects<'_>) {
+        let effects = Effects {
+            now: now.at,
+            settings: &self.settings.group,
+            timers: &mut self.timers,
+            random: &mut self.random,
+            parking: &mut self.parking,
+        };
+        (&mut self.groups, effects)
+    }
+
+    pub(crate) fn is_alive(&self, node: i32) -> bool {
+        self.nodes.get(&node).is_some_and(|node| node.alive)
+    }
+
+    pub(crate) fn alive_nodes(&self) -> impl Iterator<Item = (i32, &Node)> {
+        self.nodes.iter().filter(|(_, node)| node.alive).map(|(id, node)| (*id, node))
+    }
+
+    /// The node that answers for the cluster: the first that is alive.
+    pub(crate) fn controller(&self) -> i32 {
+        self.alive_nodes().next().map_or(-1, |(id, _)| id)
+    }
+
+    /// The in-sync replicas of a partition.
+    pub(crate) fn in_sync(&self, partition: &Partition) -> Vec<i32> {
+        partition.replicas.iter().copied().filter(|node| self.is_alive(*node)).collect()
+    }
+
+    /// A node that stops: others take over what it led, and its fetch sessions are forgotten.
+    pub(crate) fn node_stopped(&mut self, now: Now, node: i32) {
+        let Some(stopped) = self.nodes.get_mut(&node) else { return };
+        stopped.alive = false;
+        stopped.sessions = Sessions::default();
+        self.elect(now);
+    }
+
+    /// A node that starts: it leads again what nobody could lead without it.
+    pub(crate) fn node_started(&mut self, now: Now, node: i32) {
+        let Some(started) = self.nodes.get_mut(&node) else { return };
+        started.alive = true;
+        self.elect(now);
+    }
+
+    /// Moves one partition to another of its replicas.
+    pub(crate) fn move_leader(
+        &mut self,
+        now: Now,
+        topic: &str,
+        partition: i32,
+        node: i32,
+    ) -> Result<(), ErrorCode> {
+        if !self.is_alive(node) {
+            return Err(ErrorCode::BROKER_NOT_AVAILABLE);
+        }
+        let found =
+            self.topics.partition_mut(topic, partition).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        if !found.replicas.contains(&node) {
+            return Err(ErrorCode::REPLICA_NOT_AVAILABLE);
+        }
+        self.set_leader(now, topic, partition, Some(node));
+        Ok(())
+    }
+
+    /// Moves the partition of the offsets topic that keeps a group to another of its replicas.
+    pub(crate) fn move_coordinator(&mut self, now: Now, group: &str, node: i32) -> Result<(), ErrorCode> {
+        self.coordinator(group);
+        self.move_leader(now, OFFSETS_TOPIC, offsets_partition(group, self.settings.offsets_partitions), node)
+    }
+
+    /// Gives every partition whose leader is not alive the first of its replicas that is.
+    fn elect(&mut self, now: Now) {
+        let mut changes = Vec::new();
+        for topic in self.topics.iter() {
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                if !partition.leader.is_some_and(|leader| self.is_alive(leader)) {
+                    let next = self.in_sync(partition).first().copied();
+                    changes.push((topic.name.clone(), index, next));
+                }
+            }
+        }
+        for (topic, index, next) in changes {
+            self.set_leader(now, &topic, index, next);
+        }
+    }
+
+    fn set_leader(&mut self, now: Now, topic: &str, index: i32, leader: Option<i32>) {
+        let Some(partition) = self.topics.partition_mut(topic, index) else { return };
+        if partition.leader == leader {
+            return;
+        }
+        partition.lead(leader);
+        for ticket in &partition.waiting {
+            self.parking.wake(*ticket);
+        }
+        if topic == OFFSETS_TOPIC {
+            let partitions = self.settings.offsets_partitions;
+            let (groups, mut fx) = self.groups(now);
+            for (id, entry) in groups.iter_mut() {
+                if offsets_partition(id, partitions) == index {
+                    entry.membership.move_away(&mut fx);
+                }
+            }
+        }
+    }
+
+    /// The node that coordinates a group. The offsets topic comes into being when it is first asked for.
+    pub(crate) fn coordinator(&mut self, group: &str) -> Option<i32> {
+        if self.topics.get(OFFSETS_TOPIC).is_none() {
+            let replicas = self.replication_factor(self.settings.offsets_replication_factor);
+            let assignment = self.assign(self.settings.offsets_partitions, replicas);
+            self.create_topic(Str::from_static(OFFSETS_TOPIC), assignment, TopicSettings::default());
+        }
+        self.known_coordinator(group)
+    }
+
+    fn known_coordinator(&self, group: &str) -> Option<i32> {
+        let index = offsets_partition(group, self.settings.offsets_partitions);
+        self.topics.get(OFFSETS_TOPIC)?.partition(index)?.leader
+    }
+
+    /// Whether the node that is asked coordinates this group.
+    pub(crate) fn check_coordinator(&self, caller: &Caller, group: &str) -> Result<(), ErrorCode> {
+        match self.known_coordinator(group) {
+            Some(node) if node == caller.node => Ok(()),
+            Some(_) | None => Err(ErrorCode::NOT_COORDINATOR),
+        }
+    }
+
+    /// As asked, or as many as there are nodes, at most three.
+    pub(crate) fn replication_factor(&self, asked: Option<i16>) -> i16 {
+        let nodes = i16::try_from(self.nodes.len()).unwrap_or(i16::MAX);
+        asked.unwrap_or(3).min(nodes).max(1)
+    }
+
+    /// Spreads partitions over the nodes, leaders in turn.
+    pub(crate) fn assign(&mut self, partitions: i32, replicas: i16) -> Vec<Vec<i32>> {
+        let nodes: Vec<i32> = self.nodes.keys().copied().collect();
+        let replicas = usize::try_from(replicas).unwrap_or(1);
+        let count = usize::try_from(partitions).unwrap_or(0);
+        let from = |first: usize| (0..replicas).map(|next| nodes[(first + next) % nodes.len()]).collect();
+        (0..count).map(from).collect()
+    }
+
+    pub(crate) fn create_topic(
+        &mut self,
+        name: Str,
+        replicas: Vec<Vec<i32>>,
+        settings: TopicSettings,
+    ) -> &Topic {
+        let partitions = replicas.into_iter().map(|nodes| Partition::new(nodes, |node| self.is_alive(node)));
+        let partitions = partitions.collect();
+        let topic = Topic { name: name.clone(), id: self.random.uuid(), settings, partitions };
+        self.topics.insert(topic);
+        self.topics.get(&name).expect("it was inserted on the line before")
+    }
+
+    pub(crate) fn delete_topic(&mut self, name: &str) -> Option<Topic> {
+        let topic = self.topics.remove(name)?;
+        for ticket in topic.partitions.iter().flat_map(|partition| &partition.waiting) {
+            self.parking.wake(*ticket);
+        }
+        self.groups.forget_topic(name);
+        Some(topic)
+    }
+
+    /// Who leads the partition now, for a client that asked the wrong node (KIP-951).
+    pub(crate) fn hint(&self, partition: &Partition) -> LeaderIdAndEpoch {
+        LeaderIdAndEpoch { leader_id: partition.leader.unwrap_or(-1), leader_epoch: partition.leader_epoch }
+    }
+
+    /// The addresses of the leaders that an answer names.
+    pub(crate) fn endpoints(&self, hints: impl Iterator<Item = i32>) -> Vec<NodeEndpoint> {
+        let mut named: Vec<i32> = hints.filter(|node| *node >= 0).collect();
+        named.sort_unstable();
+        named.dedup();
+        let endpoint = |node_id| {
+            let node = self.nodes.get(&node_id).filter(|node| node.alive)?;
+            Some(NodeEndpoint { node_id, host: node.host.clone(), port: node.port, rack: node.rack.clone() })
+        };
+        named.into_iter().filter_map(endpoint).collect()
+    }
+}
+
+/// Whether a client that named a leader epoch sees the partition as it is (KIP-320).
+pub(crate) fn check_leader_epoch(partition: &Partition, said: i32) -> Result<(), ErrorCode> {
+    match said {
+        _ if said < 0 || said == partition.leader_epoch => Ok(()),
+        _ if said < partition.leader_epoch => Err(ErrorCode::FENCED_LEADER_EPOCH),
+        _ => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
+    }
+}

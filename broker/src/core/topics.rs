@@ -1,0 +1,196 @@
+//! Topics and their partitions: who leads which, under which epoch, and the log that all replicas share.
+//!
+//! Every replica of a partition is this process, so replicas are in sync as long as their node is alive. Changing a
+//! leader raises the leader epoch and notes where in the log the new epoch begins (KIP-101, KIP-320).
+//!
+//! Invariant: leader epochs of a partition only grow, and a partition has a leader exactly while one of its replicas
+//! is alive.
+
+use super::Ticket;
+use super::log::Log;
+use super::producers::Producers;
+use super::settings::TopicSettings;
+use ottla_protocol::wire::{Str, Uuid};
+use std::collections::BTreeMap;
+
+/// The topic whose partitions' leaders are the group coordinators.
+pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) name: Str,
+    pub(crate) id: Uuid,
+    pub(crate) settings: TopicSettings,
+    pub(crate) partitions: Vec<Partition>,
+}
+
+impl Topic {
+    pub(crate) fn is_internal(&self) -> bool {
+        &*self.name == OFFSETS_TOPIC
+    }
+
+    /// The partition with this index, if the topic has it.
+    pub(crate) fn partition(&self, index: i32) -> Option<&Partition> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+
+    pub(crate) fn partition_mut(&mut self, index: i32) -> Option<&mut Partition> {
+        self.partitions.get_mut(usize::try_from(index).ok()?)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) replicas: Vec<i32>,
+    pub(crate) leader: Option<i32>,
+    pub(crate) leader_epoch: i32,
+    /// Each epoch that wrote something, or may, and the offset at which it began.
+    epochs: Vec<(i32, i64)>,
+    pub(crate) log: Log,
+    pub(crate) producers: Producers,
+    /// Fetches that wait for this partition.
+    pub(crate) waiting: Vec<Ticket>,
+}
+
+/// The end of a leader epoch in the log, as OffsetForLeaderEpoch answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EpochEnd {
+    pub(crate) epoch: i32,
+    pub(crate) end_offset: i64,
+}
+
+impl Partition {
+    pub(crate) fn new(replicas: Vec<i32>, is_alive: impl Fn(i32) -> bool) -> Self {
+        let leader = replicas.iter().copied().find(|node| is_alive(*node));
+        Self {
+            replicas,
+            leader,
+            leader_epoch: 0,
+            epochs: vec![(0, 0)],
+            log: Log::default(),
+            producers: Producers::default(),
+            waiting: Vec::new(),
+        }
+    }
+
+    pub(crate) fn lead(&mut self, leader: Option<i32>) {
+        if self.leader == leader {
+            return;
+        }
+        self.leader = leader;
+        self.leader_epoch += 1;
+        let start = self.log.end_offset();
+        // Epochs that wrote nothing leave no trace.
+        self.epochs.retain(|(_, began)| *began < start);
+        self.epochs.push((self.leader_epoch, start));
+    }
+
+    /// Where `epoch` ended: `None` for an epoch that this log has not reached.
+    pub(crate) fn epoch_end(&self, epoch: i32) -> Option<EpochEnd> {
+        if epoch == self.leader_epoch {
+            return Some(EpochEnd { epoch, end_offset: self.log.end_offset() });
+        }
+        let next = self.epochs.partition_point(|(known, _)| *known <= epoch);
+        let end_offset = self.epochs.get(next)?.1;
+        let epoch =
+            next.checked_sub(1).and_then(|floor| self.epochs.get(floor)).map_or(epoch, |(known, _)| *known);
+        Some(EpochEnd { epoch, end_offset })
+    }
+
+    /// The epoch under which the record at `offset` was written.
+    pub(crate) fn epoch_of(&self, offset: i64) -> i32 {
+        let next = self.epochs.partition_point(|(_, began)| *began <= offset);
+        next.checked_sub(1).and_then(|at| self.epochs.get(at)).map_or(-1, |(epoch, _)| *epoch)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Topics {
+    by_name: BTreeMap<Str, Topic>,
+    names: BTreeMap<Uuid, Str>,
+}
+
+impl Topics {
+    pub(crate) fn get(&self, name: &str) -> Option<&Topic> {
+        self.by_name.get(name)
+    }
+
+    pub(crate) fn name_of(&self, id: Uuid) -> Option<&Str> {
+        self.names.get(&id)
+    }
+
+    pub(crate) fn partition_mut(&mut self, topic: &str, index: i32) -> Option<&mut Partition> {
+        self.by_name.get_mut(topic)?.partition_mut(index)
+    }
+
+    pub(crate) fn insert(&mut self, topic: Topic) {
+        self.names.insert(topic.id, topic.name.clone());
+        self.by_name.insert(topic.name.clone(), topic);
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Topic> {
+        let topic = self.by_name.remove(name)?;
+        self.names.remove(&topic.id);
+        Some(topic)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Topic> {
+        self.by_name.values()
+    }
+}
+
+/// Whether Kafka allows a topic of this name.
+pub(crate) fn is_legal_name(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !name.is_empty() && name.len() <= 249 && name != "." && name != ".." && name.chars().all(legal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::log::Appended;
+    use super::*;
+
+    fn write(partition: &mut Partition, offsets: i32) {
+        partition.log.append(&[0; 61], Appended { offsets, max_timestamp: 0 }, |_, _| {});
+    }
+
+    fn check_end(partition: &Partition, epoch: i32, expected: Option<(i32, i64)>) {
+        let expected = expected.map(|(epoch, end_offset)| EpochEnd { epoch, end_offset });
+        assert_eq!(partition.epoch_end(epoch), expected, "end of epoch {epoch}");
+    }
+
+    #[test]
+    fn the_end_of_an_epoch_is_where_the_next_one_that_wrote_began() {
+        let mut partition = Partition::new(vec![1, 2], |_| true);
+        write(&mut partition, 10);
+        partition.lead(Some(2));
+        partition.lead(Some(1));
+        write(&mut partition, 5);
+        assert_eq!((partition.leader, partition.leader_epoch), (Some(1), 2));
+        check_end(&partition, 0, Some((0, 10)));
+        check_end(&partition, 1, Some((0, 10)));
+        check_end(&partition, 2, Some((2, 15)));
+        check_end(&partition, 3, None);
+        assert_eq!((partition.epoch_of(9), partition.epoch_of(10)), (0, 2));
+    }
+
+    #[test]
+    fn naming_the_leader_again_changes_nothing() {
+        let mut partition = Partition::new(vec![1, 2], |node| node == 2);
+        assert_eq!(partition.leader, Some(2));
+        partition.lead(Some(2));
+        assert_eq!(partition.leader_epoch, 0);
+        partition.lead(None);
+        assert_eq!((partition.leader, partition.leader_epoch), (None, 1));
+    }
+
+    #[test]
+    fn names_are_held_to_kafkas_alphabet() {
+        for name in ["a", "A.b_c-9", &"x".repeat(249)] {
+            assert!(is_legal_name(name), "{name}");
+        }
+        for name in ["", ".", "..", "a b", "ä", "a/b", &"x".repeat(250)] {
+            assert!(!is_legal_name(name), "{name}");
+        }
+    }
+}
