@@ -33,7 +33,6 @@ mod core;
 mod driver;
 mod error;
 pub mod format;
-mod partition;
 mod planted;
 mod producer;
 #[cfg_attr(not(feature = "unstable-world"), expect(unreachable_pub, reason = "public under the feature unstable-world"))]
@@ -56,5 +55,4 @@ pub use ottla_partitioners as partitioners;
 pub use ottla_protocol::error_code::ErrorCode;
 pub use ottla_protocol::records::{Codec, Compression, Header};
 pub use ottla_protocol::wire::Uuid;
-pub use partition::TopicPartition;
 pub use producer::{CloseReport, Deliveries, Delivery, Enqueue, Full, Payload, Producer, RecordMetadata, Topic};

@@ -96,7 +96,7 @@ pub(super) struct Pending<K, V> {
     begun: bool,
 }
 
-impl<K: Ord + Clone + fmt::Display, V> Pending<K, V> {
+impl<K: Ord + Clone + fmt::Debug, V> Pending<K, V> {
     pub(super) fn new(items: impl IntoIterator<Item = K>) -> Self {
         let open = items.into_iter().map(|item| (item, None)).collect();
         Self { open, settled: BTreeMap::new(), begun: false }
@@ -156,7 +156,9 @@ impl<K: Ord + Clone + fmt::Display, V> Pending<K, V> {
         while let Some((item, cause)) = self.open.pop_first() {
             let error = match cause {
                 Some(cause) => cause.with_context(format_args!("not done within {limit:?}")),
-                None => Error::new(ErrorKind::Protocol, format!("the broker's answer says nothing of {item}")),
+                None => {
+                    Error::new(ErrorKind::Protocol, format!("the broker's answer says nothing of {item:?}"))
+                }
             };
             self.settled.insert(item, Err(error));
         }

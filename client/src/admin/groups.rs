@@ -16,7 +16,6 @@ use super::attempts::{Attempts, Deadline, Pending, all};
 use super::nodes::{Address, address};
 use super::{Admin, Results, checked};
 use crate::error::{Error, ErrorKind};
-use crate::partition::TopicPartition;
 
 /// The protocol type of consumers, whose assignments can be read.
 const CONSUMER: &str = "consumer";
@@ -65,8 +64,8 @@ pub struct GroupMember {
     pub client_id: String,
     /// Where it is, as the coordinator sees it.
     pub host: String,
-    /// Its partitions; `None` when it has no assignment yet, or one that is not of the kind that consumers use.
-    pub assignment: Option<Vec<TopicPartition>>,
+    /// Topic and number of each of its partitions; `None` when it has no assignment yet, or one that is not of the kind that consumers use.
+    pub assignment: Option<Vec<(String, i32)>>,
 }
 
 impl Admin {
@@ -147,7 +146,8 @@ impl Admin {
         let request = DescribeGroupsRequest { groups: vec![Str::from(group)], ..Default::default() };
         let answer = node.call(&request).await?;
         let Some(described) = answer.groups.iter().find(|described| described.group_id == *group) else {
-            let message = format!("the answer of broker {}:{} says nothing of group {group}", address.0, address.1);
+            let message =
+                format!("the answer of broker {}:{} says nothing of group {group}", address.0, address.1);
             return Err(Error::new(ErrorKind::Protocol, message));
         };
         let subject = format_args!("group {group}");
@@ -163,7 +163,8 @@ impl Admin {
     pub(super) async fn coordinator(&self, group: &str, deadline: Deadline) -> Result<(i32, Address), Error> {
         let key = Str::from(group);
         // The group in both forms: which one is sent depends on the version (KIP-699).
-        let request = FindCoordinatorRequest { key: key.clone(), coordinator_keys: vec![key], ..Default::default() };
+        let request =
+            FindCoordinatorRequest { key: key.clone(), coordinator_keys: vec![key], ..Default::default() };
         let answer = self.nodes.ask_any(&request, deadline).await?;
         let subject = format_args!("coordinator of group {group}");
         let (node, host, port) = match answer.coordinators.first() {
@@ -208,11 +209,11 @@ fn description(group: &DescribedGroup, coordinator: i32) -> GroupDescription {
     }
 }
 
-fn assignment(member: &DescribedGroupMember) -> Option<Vec<TopicPartition>> {
+fn assignment(member: &DescribedGroupMember) -> Option<Vec<(String, i32)>> {
     let assignment = ConsumerProtocolAssignment::from_bytes(member.member_assignment.clone()).ok()?;
     let mut partitions = Vec::new();
     for topic in &assignment.assigned_partitions {
-        partitions.extend(topic.partitions.iter().map(|partition| TopicPartition::new(&*topic.topic, *partition)));
+        partitions.extend(topic.partitions.iter().map(|partition| (topic.topic.to_string(), *partition)));
     }
     Some(partitions)
 }

@@ -105,7 +105,12 @@ impl Nodes {
         Ok(Node { slot, connection, deadline })
     }
 
-    async fn dial(&self, slot: &mut Slot, (host, port): &Address, deadline: Deadline) -> Result<Connection, Error> {
+    async fn dial(
+        &self,
+        slot: &mut Slot,
+        (host, port): &Address,
+        deadline: Deadline,
+    ) -> Result<Connection, Error> {
         if let Some((cause, until)) = &slot.refused
             && Instant::now() < *until
         {
@@ -129,7 +134,11 @@ impl Nodes {
     }
 
     /// Asks one broker after the other until one answers. Those that do not answer leave time for the next.
-    pub(super) async fn ask_any<R: Request>(&self, request: &R, deadline: Deadline) -> Result<R::Response, Error>
+    pub(super) async fn ask_any<R: Request>(
+        &self,
+        request: &R,
+        deadline: Deadline,
+    ) -> Result<R::Response, Error>
     where
         R::Response: Throttle,
     {

@@ -20,7 +20,9 @@ use super::topics::{leaderless, name_of};
 use super::{Admin, Results, checked};
 use crate::config::{IsolationLevel, wire_millis};
 use crate::error::{Error, ErrorKind};
-use crate::partition::TopicPartition;
+
+/// A topic and the number of a partition.
+type Partition = (String, i32);
 
 /// Which offset of a partition is asked for.
 ///
@@ -90,31 +92,35 @@ impl Admin {
     ///
     /// ```no_run
     /// # async fn run(admin: ottla::Admin) -> Result<(), ottla::Error> {
-    /// use ottla::{IsolationLevel, OffsetSpec, TopicPartition};
+    /// use ottla::{IsolationLevel, OffsetSpec};
     ///
-    /// let first = TopicPartition::new("orders", 0);
-    /// let mut ends = admin.list_offsets([first.clone()], OffsetSpec::Latest, IsolationLevel::ReadCommitted).await;
-    /// println!("{first} ends at {:?}", ends.take(&first)?.offset);
+    /// let first_two = [("orders", 0), ("orders", 1)];
+    /// let ends = admin.list_offsets(first_two, OffsetSpec::Latest, IsolationLevel::ReadCommitted).await;
+    /// for ((topic, partition), end) in ends.all()? {
+    ///     println!("{topic} {partition} ends at {:?}", end.offset);
+    /// }
     /// # Ok(())
     /// # }
     /// ```
     pub async fn list_offsets(
         &self,
-        partitions: impl IntoIterator<Item = TopicPartition>,
+        partitions: impl IntoIterator<Item = (impl Into<String>, i32)>,
         spec: OffsetSpec,
         isolation: IsolationLevel,
-    ) -> Results<TopicPartition, ListedOffset> {
+    ) -> Results<(String, i32), ListedOffset> {
         let mut attempts = self.attempts();
-        let mut pending = Pending::new(partitions);
+        let mut pending =
+            Pending::new(partitions.into_iter().map(|(topic, partition)| (topic.into(), partition)));
         if let OffsetSpec::Timestamp(ms @ ..0) = spec {
             for partition in pending.open() {
-                let message = format!("{partition}: {ms} is no timestamp, it is negative");
+                let message =
+                    format!("topic {}, partition {}: timestamp {ms} is negative", partition.0, partition.1);
                 pending.settle(&partition, Err(Error::new(ErrorKind::InvalidArgument, message)));
             }
         }
         while pending.again(&mut attempts).await {
             let open = pending.open();
-            let mut topics: Vec<MetadataTopic> = open.iter().map(|p| by_name(&p.topic)).collect();
+            let mut topics: Vec<MetadataTopic> = open.iter().map(|p| by_name(&p.0)).collect();
             topics.dedup();
             let cluster = match self.metadata(Some(topics), attempts.deadline).await {
                 Ok(cluster) => cluster,
@@ -124,10 +130,10 @@ impl Admin {
                 }
             };
             let questions = by_leader(&cluster, open, &mut pending);
-            let asked = questions.iter().map(|(leader, partitions)| async {
-                (partitions, self.ask_leader(leader, partitions, spec, isolation, attempts.deadline).await)
+            let asked = questions.iter().map(|(leader, partitions)| {
+                self.ask_leader(leader, partitions, spec, isolation, attempts.deadline)
             });
-            for (partitions, answer) in all(asked).await {
+            for (partitions, answer) in questions.values().zip(all(asked).await) {
                 match answer {
                     Ok(answer) => take_offsets(&answer, &mut pending),
                     Err(cause) => {
@@ -144,7 +150,7 @@ impl Admin {
     async fn ask_leader(
         &self,
         leader: &Address,
-        partitions: &BTreeMap<TopicPartition, i32>,
+        partitions: &BTreeMap<Partition, i32>,
         spec: OffsetSpec,
         isolation: IsolationLevel,
         deadline: Deadline,
@@ -156,7 +162,7 @@ impl Admin {
             return Err(Error::new(ErrorKind::UnsupportedVersion, message));
         }
         let mut topics: Vec<ListOffsetsTopic> = Vec::new();
-        for (TopicPartition { topic, partition }, leader_epoch) in partitions {
+        for ((topic, partition), leader_epoch) in partitions {
             let question = ListOffsetsPartition {
                 partition_index: *partition,
                 current_leader_epoch: *leader_epoch,
@@ -165,7 +171,10 @@ impl Admin {
             match topics.last_mut().filter(|last| last.name == **topic) {
                 Some(last) => last.partitions.push(question),
                 None => {
-                    topics.push(ListOffsetsTopic { name: Str::from(&**topic), partitions: vec![question] });
+                    topics.push(ListOffsetsTopic {
+                        name: Str::from(topic.as_str()),
+                        partitions: vec![question],
+                    });
                 }
             }
         }
@@ -186,8 +195,8 @@ impl Admin {
     ///
     /// ```no_run
     /// # async fn run(admin: ottla::Admin) -> Result<(), ottla::Error> {
-    /// for (partition, committed) in admin.committed_offsets("billing").await? {
-    ///     println!("{partition}: {}", committed.offset);
+    /// for ((topic, partition), committed) in admin.committed_offsets("billing").await? {
+    ///     println!("{topic} {partition}: {}", committed.offset);
     /// }
     /// # Ok(())
     /// # }
@@ -195,7 +204,7 @@ impl Admin {
     pub async fn committed_offsets(
         &self,
         group: &str,
-    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, Error> {
+    ) -> Result<BTreeMap<(String, i32), CommittedOffset>, Error> {
         let mut attempts = self.attempts();
         loop {
             match self.fetch_offsets(group, attempts.deadline).await {
@@ -209,12 +218,13 @@ impl Admin {
         &self,
         group: &str,
         deadline: Deadline,
-    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, Error> {
+    ) -> Result<BTreeMap<Partition, CommittedOffset>, Error> {
         let (_, coordinator) = self.coordinator(group, deadline).await?;
         let node = self.nodes.reach(&coordinator, deadline).await?;
         let id = Str::from(group);
         // The group in both forms: which one is sent depends on the version (KIP-709).
-        let everything = OffsetFetchGroup { group_id: id.clone(), topics: None, ..OffsetFetchGroup::default() };
+        let everything =
+            OffsetFetchGroup { group_id: id.clone(), topics: None, ..OffsetFetchGroup::default() };
         let request = OffsetFetchRequest {
             group_id: id,
             topics: None,
@@ -225,7 +235,8 @@ impl Admin {
         let names = self.names_of(&topics, &coordinator, deadline).await?;
         let mut offsets = BTreeMap::new();
         for topic in &topics {
-            let name = if topic.topic_id == Uuid::ZERO { Some(&topic.name) } else { names.get(&topic.topic_id) };
+            let name =
+                if topic.topic_id == Uuid::ZERO { Some(&topic.name) } else { names.get(&topic.topic_id) };
             let Some(name) = name else { continue };
             for partition in &topic.partitions {
                 let subject =
@@ -235,9 +246,13 @@ impl Admin {
                     let committed = CommittedOffset {
                         offset: partition.committed_offset,
                         leader_epoch: Some(partition.committed_leader_epoch).filter(|epoch| *epoch >= 0),
-                        metadata: partition.metadata.as_ref().map(|text| text.to_string()).unwrap_or_default(),
+                        metadata: partition
+                            .metadata
+                            .as_ref()
+                            .map(|text| text.to_string())
+                            .unwrap_or_default(),
                     };
-                    offsets.insert(TopicPartition::new(&**name, partition.partition_index), committed);
+                    offsets.insert((name.to_string(), partition.partition_index), committed);
                 }
             }
         }
@@ -274,15 +289,15 @@ impl Admin {
 /// their error.
 fn by_leader(
     cluster: &MetadataResponse,
-    open: Vec<TopicPartition>,
-    pending: &mut Pending<TopicPartition, ListedOffset>,
-) -> BTreeMap<Address, BTreeMap<TopicPartition, i32>> {
-    let mut questions: BTreeMap<Address, BTreeMap<TopicPartition, i32>> = BTreeMap::new();
+    open: Vec<Partition>,
+    pending: &mut Pending<Partition, ListedOffset>,
+) -> BTreeMap<Address, BTreeMap<Partition, i32>> {
+    let mut questions: BTreeMap<Address, BTreeMap<Partition, i32>> = BTreeMap::new();
     for asked in open {
-        let TopicPartition { topic: name, partition: index } = &asked;
+        let (name, index) = &asked;
         let subject = format_args!("topic {name}, partition {index}");
         let unknown = |code| Err(Error::from_code(code, subject));
-        let Some(topic) = cluster.topics.iter().find(|topic| name_of(topic) == &**name) else { continue };
+        let Some(topic) = cluster.topics.iter().find(|topic| name_of(topic) == name) else { continue };
         match topic.error_code {
             ErrorCode::NONE => {}
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {
@@ -308,10 +323,10 @@ fn by_leader(
     questions
 }
 
-fn take_offsets(answer: &ListOffsetsResponse, pending: &mut Pending<TopicPartition, ListedOffset>) {
+fn take_offsets(answer: &ListOffsetsResponse, pending: &mut Pending<Partition, ListedOffset>) {
     for topic in &answer.topics {
         for partition in &topic.partitions {
-            let asked = TopicPartition::new(&*topic.name, partition.partition_index);
+            let asked = (topic.name.to_string(), partition.partition_index);
             let subject = format_args!("topic {}, partition {}", topic.name, partition.partition_index);
             let result = checked(partition.error_code, None, subject).map(|()| listed(partition));
             pending.answer(&asked, result);

@@ -18,7 +18,6 @@ use super::cluster::by_name;
 use super::{Admin, Results, checked};
 use crate::config::wire_millis;
 use crate::error::{Error, ErrorKind};
-use crate::partition::TopicPartition;
 
 /// A topic to create.
 ///
@@ -163,7 +162,7 @@ pub struct PartitionDescription {
 }
 
 impl TopicDescription {
-    /// The names of its partitions, as other calls take them.
+    /// Topic and number of each partition, as other calls take them.
     ///
     /// ```no_run
     /// # async fn run(admin: ottla::Admin) -> Result<(), ottla::Error> {
@@ -175,10 +174,8 @@ impl TopicDescription {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn topic_partitions(&self) -> impl Iterator<Item = TopicPartition> + use<> {
-        let topic: std::sync::Arc<str> = self.name.as_str().into();
-        let numbers: Vec<i32> = self.partitions.iter().map(|p| p.partition).collect();
-        numbers.into_iter().map(move |partition| TopicPartition::new(topic.clone(), partition))
+    pub fn topic_partitions(&self) -> Vec<(String, i32)> {
+        self.partitions.iter().map(|partition| (self.name.clone(), partition.partition)).collect()
     }
 }
 
@@ -253,7 +250,8 @@ impl Admin {
         let (wanted, twice) = by_unique_name(topics);
         let mut pending = Pending::new(wanted.keys().cloned());
         for name in twice {
-            let error = Error::new(ErrorKind::InvalidArgument, format!("topic {name} is to be created twice"));
+            let error =
+                Error::new(ErrorKind::InvalidArgument, format!("topic {name} is to be created twice"));
             pending.settle(&name, Err(error));
         }
         let mut doubtful = BTreeSet::new();
@@ -456,7 +454,9 @@ impl Admin {
     }
 }
 
-fn by_unique_name(topics: impl IntoIterator<Item = NewTopic>) -> (BTreeMap<String, NewTopic>, BTreeSet<String>) {
+fn by_unique_name(
+    topics: impl IntoIterator<Item = NewTopic>,
+) -> (BTreeMap<String, NewTopic>, BTreeSet<String>) {
     let (mut unique, mut twice) = (BTreeMap::new(), BTreeSet::new());
     for topic in topics {
         let name = topic.name.clone();
@@ -502,7 +502,8 @@ fn usable(answers: &[MetadataResponse], name: &str, id: Option<Uuid>) -> Result<
     let mut description = None;
     for answer in answers {
         let topic = answer.topics.iter().find(|topic| name_of(topic) == name);
-        let unknown = || Error::from_code(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format_args!("topic {name}"));
+        let unknown =
+            || Error::from_code(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format_args!("topic {name}"));
         let topic = topic.ok_or_else(unknown)?;
         let described = described(topic)?;
         // A broker that lags behind may still show an earlier topic of the same name.
@@ -518,7 +519,8 @@ fn usable(answers: &[MetadataResponse], name: &str, id: Option<Uuid>) -> Result<
 }
 
 pub(super) fn leaderless(topic: &str, partition: &PartitionMetadata) -> Error {
-    let code = if partition.error_code.is_ok() { ErrorCode::LEADER_NOT_AVAILABLE } else { partition.error_code };
+    let code =
+        if partition.error_code.is_ok() { ErrorCode::LEADER_NOT_AVAILABLE } else { partition.error_code };
     Error::from_code(code, format_args!("topic {topic}, partition {}", partition.partition_index))
 }
 
@@ -543,5 +545,10 @@ fn described(topic: &TopicMetadata) -> Result<TopicDescription, Error> {
     };
     let mut partitions: Vec<_> = topic.partitions.iter().map(partition).collect();
     partitions.sort_by_key(|partition| partition.partition);
-    Ok(TopicDescription { name: name.to_owned(), id: known(topic.topic_id), internal: topic.is_internal, partitions })
+    Ok(TopicDescription {
+        name: name.to_owned(),
+        id: known(topic.topic_id),
+        internal: topic.is_internal,
+        partitions,
+    })
 }
