@@ -18,7 +18,7 @@ use crate::wire::{Encoder, Wire};
 const VALUES_PER_VERSION: u64 = 200;
 
 /// What kafka-protocol 0.18 does not have; golden frames of Apache Kafka stand in for it.
-const ONLY_OURS: &[(&str, i16)] = &[
+pub(crate) const ONLY_OURS: &[(&str, i16)] = &[
     ("ListOffsetsRequest", 11),
     ("ListOffsetsResponse", 11),
     ("OffsetCommitRequest", 10),

@@ -1,7 +1,7 @@
 //! Frames of Apache Kafka 4.4.0, kept as files: we must read each of them to its end and write the same bytes again.
 //!
 //! `written` holds one request and one response of each API in each version, with every field set to something, as
-//! Kafka's own message classes write them. `recorded` was taken off a connection between Kafka's clients and a broker.
+//! Kafka's own message classes write them. `recorded` was taken off connections between Kafka's clients and a broker.
 //! An entry is one byte (0 request, 1 response), the key, the version and a frame with its length.
 
 use std::collections::BTreeSet;
@@ -9,13 +9,18 @@ use std::fmt::Debug;
 
 use bytes::{Buf, Bytes};
 
-use crate::api::Request;
+use crate::api::{ApiKey, Request, Versions};
+use crate::differential::ONLY_OURS;
+use crate::error_code::ErrorCode;
 use crate::frame::{self, Frame};
-use crate::messages;
+use crate::messages::{self, ApiVersionsResponse, FetchResponse, ProduceRequest};
 use crate::random::{Random, Visitor};
 use crate::wire::{Decoder, Wire};
 
-/// One frame of a file. Ordered as the check finds them.
+const WRITTEN: &[u8] = include_bytes!("../tests/golden/written-by-kafka-4.4.0.bin");
+const RECORDED: &[u8] = include_bytes!("../tests/golden/recorded-from-kafka-4.4.0.bin");
+
+/// One frame of a file.
 struct Golden {
     is_response: bool,
     key: i16,
@@ -36,8 +41,8 @@ fn read(file: &'static [u8]) -> Vec<Golden> {
 
 struct Checked<'a> {
     frames: &'a [Golden],
-    requests: BTreeSet<(i16, i16)>,
-    responses: BTreeSet<(i16, i16)>,
+    /// What was among them: whether it is a response, the key, the version.
+    found: BTreeSet<(bool, i16, i16)>,
 }
 
 impl Visitor for Checked<'_> {
@@ -51,11 +56,10 @@ impl Visitor for Checked<'_> {
             assert!(R::VERSIONS.contains(&version), "{} v{version}", R::NAME);
             if golden.is_response {
                 check_response::<R>(golden);
-                self.responses.insert((golden.key, version));
             } else {
                 check_request::<R>(golden);
-                self.requests.insert((golden.key, version));
             }
+            self.found.insert((golden.is_response, golden.key, version));
         }
     }
 }
@@ -93,18 +97,67 @@ fn decode_all<T: Wire + Debug>(context: &str, body: Bytes, version: i16, flexibl
     message
 }
 
-fn check(file: &'static [u8]) -> (BTreeSet<(i16, i16)>, BTreeSet<(i16, i16)>) {
+fn check(file: &'static [u8]) -> BTreeSet<(bool, i16, i16)> {
     let frames = read(file);
-    let mut checked = Checked { frames: &frames, requests: BTreeSet::new(), responses: BTreeSet::new() };
+    let mut checked = Checked { frames: &frames, found: BTreeSet::new() };
     messages::visit(&mut checked);
-    (checked.requests, checked.responses)
+    checked.found
 }
 
 #[test]
 fn what_the_classes_of_kafka_write_is_read_and_written_alike_in_every_version() {
-    let (requests, responses) = check(include_bytes!("../tests/golden/written-by-kafka-4.4.0.bin"));
     let all = messages::APIS.iter().flat_map(|api| (api.min..=api.max).map(|version| (api.key.0, version)));
-    let all: BTreeSet<(i16, i16)> = all.collect();
-    assert_eq!(requests, all);
-    assert_eq!(responses, all);
+    let both = all.flat_map(|(key, version)| [(false, key, version), (true, key, version)]);
+    assert_eq!(check(WRITTEN), both.collect());
+}
+
+#[test]
+fn what_clients_and_brokers_of_kafka_said_to_each_other_is_read_and_written_alike() {
+    let found = check(RECORDED);
+    for (message, version) in ONLY_OURS {
+        let is_response = message.ends_with("Response");
+        let name = message.trim_end_matches("Request").trim_end_matches("Response");
+        let api = messages::APIS.iter().find(|api| api.name == name).expect("is one of ours");
+        assert!(found.contains(&(is_response, api.key.0, *version)), "{message} v{version} was not recorded");
+    }
+}
+
+/// The recorded answer of this API in this version.
+fn recorded<T: Wire>(key: ApiKey, version: i16) -> T {
+    let frames = read(RECORDED);
+    let is_it = |golden: &&Golden| golden.is_response && golden.key == key.0 && golden.version == version;
+    let mut body = frames.iter().find(is_it).expect("was recorded").frame.slice(4..);
+    frame::decode_response_header(&mut body, key, true).expect("is a header");
+    frame::decode(body, version, true).expect("is an answer")
+}
+
+#[test]
+fn our_versions_are_those_that_a_broker_of_kafka_advertises() {
+    let response: ApiVersionsResponse = recorded(ApiKey::API_VERSIONS, 5);
+    assert_eq!(response.error_code, ErrorCode::NONE);
+    let versions = Versions::from(&response);
+    // A broker without a receiver of metrics does not offer to receive any.
+    let telemetry = [ApiKey::GET_TELEMETRY_SUBSCRIPTIONS, ApiKey::PUSH_TELEMETRY];
+    for api in messages::APIS.iter().filter(|api| !telemetry.contains(&api.key)) {
+        // A broker advertises Produce from 0, though it refuses what is below 3: librdkafka looks for that (KIP-896).
+        let min = if api.key == ApiKey::PRODUCE { 0 } else { api.min };
+        assert_eq!(versions.get(api.key), Some((min, api.max)), "{}", api.name);
+    }
+}
+
+#[test]
+fn recorded_batches_are_found_where_the_messages_say() {
+    let frames = read(RECORDED);
+    let request = frames.iter().find(|golden| golden.key == ApiKey::PRODUCE.0).expect("was recorded");
+    let mut body = request.frame.slice(4..);
+    frame::decode_request_header(&mut body).expect("is a header");
+    let request: ProduceRequest = frame::decode(body, 13, true).expect("is a request");
+    let response: FetchResponse = recorded(ApiKey::FETCH, 18);
+    let produced = request.topic_data.iter().flat_map(|topic| &topic.partition_data).map(|of| &of.records);
+    let fetched = response.responses.iter().flat_map(|topic| &topic.partitions).map(|of| &of.records);
+    let sets: Vec<&Bytes> = produced.chain(fetched).filter_map(|records| records.as_ref()).collect();
+    assert!(sets.len() > 2);
+    for records in sets.iter().filter(|records| !records.is_empty()) {
+        assert_eq!(records[16], 2, "the magic byte of a batch");
+    }
 }
