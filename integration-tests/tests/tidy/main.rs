@@ -132,6 +132,40 @@ fn settings(source: &Source) -> Vec<String> {
 }
 
 #[test]
+fn every_dependency_has_its_reason() {
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md is there");
+    let reasons: Vec<&str> = architecture
+        .lines()
+        .filter_map(|line| line.strip_prefix("| "))
+        .flat_map(|line| line.split(" | ").next().unwrap_or_default().split([',', ' ', '(', ')']))
+        .collect();
+    let mut complaints = Vec::new();
+    for (path, text) in files("Cargo.toml").iter().filter(|(path, _)| !path.starts_with("bench/")) {
+        for name in dependencies(text).filter(|name| !name.starts_with("ottla") && !reasons.contains(name)) {
+            complaints.push(format!(
+                "{path}: {name} has no line in ARCHITECTURE.md: say there what we would write without it"
+            ));
+        }
+    }
+    report(complaints);
+}
+
+/// The names in the dependency sections of a manifest.
+fn dependencies(manifest: &str) -> impl Iterator<Item = &str> {
+    let sections = manifest
+        .split("\n[")
+        .filter(|section| section.split(']').next().is_some_and(|name| name.ends_with("dependencies")));
+    let lines = sections.flat_map(|section| section.lines().skip(1)).filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split(['.', '=', ' ']).next()).filter(|name| !name.is_empty())
+}
+
+#[test]
+fn a_dependency_is_found_in_every_kind_of_section() {
+    let manifest = "[package]\nname = \"a\"\n\n[dependencies]\n# why\nb.workspace = true\nc = \"1\"\n\n[dev-dependencies]\nd = { path = \"d\" }\n[lints]\ne = 1\n";
+    assert_eq!(dependencies(manifest).collect::<Vec<_>>(), ["b", "c", "d"]);
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let mut complaints = Vec::new();
     for (path, text) in files(".md") {
