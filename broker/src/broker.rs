@@ -15,7 +15,7 @@ use ottla_protocol::api::{ApiKey, Versions};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, oneshot};
@@ -62,10 +62,11 @@ impl Broker {
         let shared = Arc::new(Shared {
             inner: Mutex::new(inner),
             world,
-            clock: Notify::new(),
+            clock: Arc::default(),
             resumed: Notify::new(),
         });
-        shared.world.spawn("broker clock", Box::pin(keep_time(shared.clone())));
+        let clock = keep_time(Arc::downgrade(&shared), shared.clock.clone());
+        shared.world.spawn("broker clock", Box::pin(clock));
         Self { shared }
     }
 
@@ -128,20 +129,16 @@ impl Broker {
     }
 }
 
-/// Ends when the broker is stopped.
-async fn keep_time(shared: Arc<Shared>) {
-    loop {
-        let (deadline, stopped) = shared.tick();
-        if stopped {
-            return;
-        }
+/// Ends when the broker is stopped or nobody has it any more.
+async fn keep_time(shared: Weak<Shared>, clock: Arc<Notify>) {
+    while let Some((deadline, false)) = shared.upgrade().map(|shared| shared.tick()) {
         let Some(deadline) = deadline else {
-            shared.clock.notified().await;
+            clock.notified().await;
             continue;
         };
         tokio::select! {
             biased;
-            () = shared.clock.notified() => {}
+            () = clock.notified() => {}
             () = tokio::time::sleep_until(deadline.into()) => {}
         }
     }
@@ -151,8 +148,14 @@ pub(crate) struct Shared {
     inner: Mutex<Inner>,
     pub(crate) world: Arc<dyn World>,
     /// Wakes the clock when a deadline moves forward.
-    clock: Notify,
+    clock: Arc<Notify>,
     resumed: Notify,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.clock.notify_one();
+    }
 }
 
 struct Inner {
@@ -184,22 +187,25 @@ pub(crate) enum Outcome {
 /// A request that waits. Dropping it gives the answer up.
 pub(crate) struct Later {
     shared: Arc<Shared>,
-    ticket: Ticket,
+    ticket: Option<Ticket>,
     pub(crate) ready: oneshot::Receiver<()>,
 }
 
 impl Later {
     /// The answer, once `ready` has said so.
-    pub(crate) fn take(self) -> Option<Answer> {
-        self.shared.with(|cluster, _| cluster.take(self.ticket))
+    pub(crate) fn take(mut self) -> Option<Answer> {
+        let ticket = self.ticket.take()?;
+        self.shared.with(|cluster, _| cluster.take(ticket))
     }
 }
 
 impl Drop for Later {
     fn drop(&mut self) {
-        let mut inner = self.shared.inner.lock();
-        inner.waiting.remove(&self.ticket);
-        inner.cluster.give_up(self.ticket);
+        if let Some(ticket) = self.ticket.take() {
+            let mut inner = self.shared.inner.lock();
+            inner.waiting.remove(&ticket);
+            inner.cluster.give_up(ticket);
+        }
     }
 }
 
@@ -258,7 +264,7 @@ impl Shared {
             Handled::Parked(ticket) => {
                 let (sender, ready) = oneshot::channel();
                 inner.waiting.insert(ticket, sender);
-                Outcome::Later(Later { shared: self.clone(), ticket, ready })
+                Outcome::Later(Later { shared: self.clone(), ticket: Some(ticket), ready })
             }
         };
         let wakes = inner.wakes();

@@ -3,7 +3,7 @@
 //! It moves bytes and waits; what to answer is the machine's. The stream may be TCP or a pipe in memory. A frame that
 //! cannot be read closes the connection and nothing else: the node stays up.
 
-use crate::api::{Answer, Call, Caller, versions};
+use crate::api::{Answer, Call, Caller, unserved, versions};
 use crate::broker::{Outcome, Shared};
 use crate::faults::{Effect, Rewrite};
 use crate::world::pause;
@@ -134,7 +134,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if key == ApiKey::API_VERSIONS && !is_served {
             return self.refuse_api_versions(&header).await;
         }
-        let call = Call::decode(key, version, request).ok_or(Ended::NotServed { key, version })?;
+        let Some(call) = Call::decode(key, version, request) else {
+            return self.refuse_unserved(&header).await;
+        };
         let call = call.map_err(|source| Ended::Body { key, version, source })?;
         if !is_served {
             let answer = call.refuse(ErrorCode::UNSUPPORTED_VERSION);
@@ -221,6 +223,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         };
         let header = RequestHeader { api_version: 0, ..header.clone() };
         self.write_answer(&header, response.into(), After::default()).await
+    }
+
+    async fn refuse_unserved(&mut self, header: &RequestHeader) -> Result<(), Ended> {
+        let (key, version) = (header.api_key, header.api_version);
+        self.outbox.clear();
+        let refused = unserved::refuse(key, version, header.correlation_id, &mut self.outbox);
+        if !refused.map_err(|source| Ended::Answer { key, version, source })? {
+            return Err(Ended::NotServed { key, version });
+        }
+        Ok(self.write(self.outbox.len()).await?)
     }
 
     async fn write_answer(

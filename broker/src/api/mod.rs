@@ -15,6 +15,7 @@ pub(crate) mod offsets;
 pub(crate) mod produce;
 pub(crate) mod producer_id;
 pub(crate) mod topics;
+pub(crate) mod unserved;
 pub(crate) mod versions;
 
 use crate::core::{Cluster, Handled, Now};
