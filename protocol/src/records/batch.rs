@@ -376,6 +376,10 @@ impl Batch {
         decompressor
             .decompress(self.header.compression, &body, bytes_max, &mut records)
             .map_err(|source| RecordError::Compression { base_offset, source })?;
+        // The batch stays for as long as its user takes: it keeps at most twice what it needs.
+        if records.capacity() / 2 > records.len() {
+            records.shrink_to_fit();
+        }
         Ok(OpenBatch::new(self.header, records.into()))
     }
 }

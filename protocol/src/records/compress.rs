@@ -194,6 +194,22 @@ impl Default for Codec {
 }
 
 /// Writes compressed batches, keeping contexts and buffers for the next one.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use ottla_protocol::records::{BatchBuilder, Codec, Compression, Compressor, Stamp, stamp};
+///
+/// let codec = Codec::new(Compression::Lz4, None)?;
+/// let mut compressor = Compressor::new();
+///
+/// let mut builder = BatchBuilder::new(BytesMut::new(), 0);
+/// builder.append(0, None, Some(&[7; 1000]), &[])?;
+/// let mut batch = compressor.compress(codec, builder.body())?;
+/// let (_, fields) = builder.into_parts();
+/// stamp(&mut batch, &Stamp { compression: codec.compression(), ..fields })?;
+/// assert!(batch.len() < 200);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Default)]
 pub struct Compressor {
     output: Vec<u8>,

@@ -190,19 +190,19 @@ mod zstandard {
     impl Decoder {
         /// Any number of frames, one after the other.
         pub(super) fn decode(&mut self, input: &[u8], room: &mut Room<'_>) -> Result<(), CompressionError> {
-            let failed = |code| get_error_name(code);
-            if self.0.is_none() {
-                self.0 = Some(DCtx::try_create().ok_or_else(|| room.corrupt(&"no memory for a context"))?);
-            }
-            let Some(context) = &mut self.0 else { return Err(room.corrupt(&"no memory for a context")) };
-            context.reset(ResetDirective::SessionOnly).map_err(|code| room.corrupt(&failed(code)))?;
+            let context = match &mut self.0 {
+                Some(kept) => kept,
+                none => none.insert(DCtx::try_create().ok_or_else(|| room.corrupt(&"no memory to read it"))?),
+            };
+            let reset = context.reset(ResetDirective::SessionOnly);
+            reset.map_err(|code| room.corrupt(&get_error_name(code)))?;
             let mut source = InBuffer::around(input);
             loop {
                 room.grow(input.len() - source.pos())?;
                 let given = room.output.len();
                 let mut target = OutBuffer::around_pos(&mut *room.output, given);
-                let hint = context.decompress_stream(&mut target, &mut source).map_err(failed);
-                let more = hint.map_err(|name| room.corrupt(&name))? != 0;
+                let hint = context.decompress_stream(&mut target, &mut source);
+                let more = hint.map_err(|code| room.corrupt(&get_error_name(code)))? != 0;
                 let all_taken = source.pos() == input.len();
                 if all_taken && !more {
                     return room.check();

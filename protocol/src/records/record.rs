@@ -351,14 +351,13 @@ impl RecordSize {
             + varint_size(timestamp_delta)
             + varint_size(i64::from(offset_delta))
             + nullable_size(key)
-            + nullable_size(value)
-            + headers;
-        RecordSize { body }
+            + nullable_size(value);
+        RecordSize { body: body.saturating_add(headers) }
     }
 
     #[inline]
     pub(super) fn total(self) -> usize {
-        varint_size(wire_length(self.body)) + self.body
+        self.body.saturating_add(varint_size(wire_length(self.body)))
     }
 }
 
@@ -445,6 +444,7 @@ impl Scratch {
     fn varint(&mut self, number: i64) {
         let mut rest = zigzag(number);
         while rest >= 0x80 {
+            // Seven bits a byte, the lowest first; the casts take just those.
             self.push(rest as u8 | 0x80);
             rest >>= 7;
         }

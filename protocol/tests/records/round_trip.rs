@@ -4,8 +4,9 @@ use crate::random::Random;
 use crate::{Owned, batch_of, codecs, open, read};
 use bytes::{Bytes, BytesMut};
 use ottla_protocol::records::{
-    Batch, BatchBuilder, BatchHeader, Codec, Compression, CompressionError, HEADER_BYTES, RecordError, Stamp,
-    TimestampType, add_sequence, batches, set_base_offset, set_leader_epoch, set_log_append_time, stamp,
+    Batch, BatchBuilder, BatchHeader, Codec, Compression, CompressionError, Decompressor, HEADER_BYTES,
+    Header, RecordError, Stamp, TimestampType, add_sequence, batches, set_base_offset, set_leader_epoch,
+    set_log_append_time, stamp,
 };
 
 #[test]
@@ -61,6 +62,54 @@ fn a_level_that_a_codec_has_not_is_refused() {
     refused(Compression::None, 0);
     assert_eq!("lz4".parse(), Ok(Compression::Lz4));
     assert!("LZ5".parse::<Compression>().is_err());
+}
+
+#[test]
+fn zstd_is_written_only_where_it_is_compiled_in_and_read_everywhere() {
+    let expected = if cfg!(feature = "zstd") {
+        Ok(3)
+    } else {
+        Err(CompressionError::NotCompiled { compression: Compression::Zstd, feature: "zstd" })
+    };
+    assert_eq!(Codec::new(Compression::Zstd, None).map(Codec::level), expected);
+    let records = crate::oracle::records(1);
+    assert!(read(crate::oracle::write(&records, Compression::Zstd)).unwrap() == records);
+}
+
+#[test]
+fn a_record_costs_no_allocation_in_or_out() {
+    let mut builder = BatchBuilder::new(BytesMut::with_capacity(1 << 20), 0);
+    let headers = [Header { key: "trace", value: Some(b"4711") }];
+    let appending = allocation_counter::measure(|| {
+        for i in 0..1000 {
+            builder.append(i, Some(b"key"), Some(&[7; 100]), &headers[..i as usize % 2]).unwrap();
+        }
+    });
+    assert_eq!(appending.count_total, 0);
+    let (mut batch, fields) = builder.into_parts();
+    stamp(&mut batch, &fields).unwrap();
+    let mut open = open(batch).unwrap();
+    let mut bytes = 0;
+    let lending = allocation_counter::measure(|| {
+        while let Some(record) = open.next().unwrap() {
+            bytes +=
+                record.value.unwrap().len() + record.headers.map(|header| header.key.len()).sum::<usize>();
+        }
+    });
+    assert_eq!((bytes, lending.count_total), (102_500, 0));
+}
+
+#[test]
+fn a_small_batch_keeps_little_memory_once_it_is_open() {
+    let records: Vec<Owned> = Random::new(12).records(0).into_iter().take(1).collect();
+    for codec in codecs() {
+        let batch = batch_of(&records, codec, Stamp::default()).freeze();
+        let mut decompressor = Decompressor::new();
+        let mut read = || Batch::parse(batch.clone()).unwrap().open(&mut decompressor, 1 << 20).unwrap();
+        drop(read());
+        let memory = allocation_counter::measure(|| std::mem::forget(read()));
+        assert!(memory.bytes_current <= 2 * read().bytes() as i64 + 100, "{}", codec.compression());
+    }
 }
 
 #[test]
