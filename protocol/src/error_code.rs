@@ -172,10 +172,10 @@ error_codes! {
     INVALID_GROUP_ID                           = 24,  -     -       fatal PossiblyWritten "the group's id is not valid";
     UNKNOWN_MEMBER_ID                          = 25,  -     -       -     PossiblyWritten "the group does not know this member";
     INVALID_SESSION_TIMEOUT                    = 26,  -     -       fatal PossiblyWritten "the session timeout is outside of what the broker allows";
-    REBALANCE_IN_PROGRESS                      = 27,  retry -       -     PossiblyWritten "the group is rebalancing";
+    REBALANCE_IN_PROGRESS                      = 27,  -     -       -     PossiblyWritten "the group is rebalancing";
     INVALID_COMMIT_OFFSET_SIZE                 = 28,  -     -       -     PossiblyWritten "the committed metadata exceeds the broker's limit";
     TOPIC_AUTHORIZATION_FAILED                 = 29,  -     -       -     NotWritten      "not allowed to use the topic";
-    GROUP_AUTHORIZATION_FAILED                 = 30,  -     -       fatal NotWritten      "not allowed to use the group";
+    GROUP_AUTHORIZATION_FAILED                 = 30,  -     -       -     NotWritten      "not allowed to use the group";
     CLUSTER_AUTHORIZATION_FAILED               = 31,  -     -       fatal NotWritten      "not allowed to do this in the cluster";
     INVALID_TIMESTAMP                          = 32,  -     -       -     NotWritten      "the record's timestamp is outside of what the topic allows";
     UNSUPPORTED_SASL_MECHANISM                 = 33,  -     -       fatal PossiblyWritten "the broker does not have the SASL mechanism";

@@ -17,6 +17,19 @@ const LENGTH_BYTES: usize = 4;
 /// Encoded frames on their way to a socket, with the record sets that belong between the bytes of `head`.
 ///
 /// Several frames may be appended one behind the other. [`clear`](Self::clear) keeps the memory for the next ones.
+///
+/// ```
+/// use ottla_protocol::frame::{Frame, encode_request};
+/// use ottla_protocol::messages::HeartbeatRequest;
+/// let mut frame = Frame::default();
+/// encode_request(&HeartbeatRequest::default(), 0, 1, None, &mut frame)?;
+///
+/// // A socket took ten bytes; this is left to write.
+/// let mut slices = Vec::new();
+/// frame.slices(10, &mut slices);
+/// assert_eq!(slices.iter().map(|slice| slice.len()).sum::<usize>(), frame.len() - 10);
+/// # Ok::<(), ottla_protocol::wire::EncodeError>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Frame {
     /// Everything but the record sets.

@@ -119,6 +119,17 @@ pub trait Nullable: Sized {
 }
 
 /// Writes one message of one version.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use ottla_protocol::messages::Coordinator;
+/// use ottla_protocol::wire::{Encoder, Wire};
+/// let coordinator = Coordinator { key: "group".into(), host: "a".into(), ..Default::default() };
+/// let mut bytes = BytesMut::new();
+/// coordinator.encode(&mut Encoder::new(&mut bytes, 4, true))?;
+/// assert_eq!(&bytes[..6], b"\x06group");
+/// # Ok::<(), ottla_protocol::wire::EncodeError>(())
+/// ```
 #[derive(Debug)]
 pub struct Encoder<'a> {
     buf: &'a mut BytesMut,
@@ -215,6 +226,16 @@ impl<'a> Encoder<'a> {
 }
 
 /// Reads one message of one version.
+///
+/// ```
+/// use bytes::Bytes;
+/// use ottla_protocol::wire::{DecodeError, Decoder, Str, Wire};
+/// let mut input = Decoder::new(Bytes::from_static(b"\0\x02hi\0\x09?"), 0, false);
+/// assert_eq!(Str::decode(&mut input)?, "hi");
+/// assert_eq!(input.position(), 4);
+/// assert_eq!(Str::decode(&mut input), Err(DecodeError::Length { at: 4, length: 9, left: 1 }));
+/// # Ok::<(), DecodeError>(())
+/// ```
 #[derive(Debug)]
 pub struct Decoder {
     buf: Bytes,
@@ -599,6 +620,14 @@ never_null! {
 
 /// Record batches as they travel: nullable bytes that an [`Encoder`] may put aside instead of copying, and that a
 /// [`Decoder`] slices out of the frame. Their inside belongs to [`records`](crate::records).
+///
+/// ```
+/// use bytes::Bytes;
+/// use ottla_protocol::wire::RecordSet;
+/// let records = RecordSet::from(Bytes::from_static(b"batch"));
+/// assert_eq!(records.as_ref().map(Bytes::len), Some(5));
+/// assert_eq!(*RecordSet::default(), None);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecordSet(pub Option<Bytes>);
 
