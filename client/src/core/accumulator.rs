@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use ottla_partitioners::{PartitionView, Scheme, TopicView};
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::records::{BatchBuilder, Header};
-use ottla_protocol::wire::Str;
+use ottla_protocol::wire::{Str, Uuid};
 
 use super::batch::{Batch, Body, Ticket};
 use super::ledger::Entry;
@@ -69,8 +69,9 @@ impl<D: Ticket> Producer<D> {
             PartitionerChoice::Custom(_) => Scheme::Java,
         };
         let spread = scheme.spread(self.config.batch_size, self.config.adaptive_partitioning);
-        self.topics.push(Topic { name: name.clone(), id: Default::default(), partitions: Vec::new(), spread });
-        self.by_name.insert(name.clone(), self.topics.len() - 1);
+        let (name, id, partitions) = (name.clone(), Uuid::ZERO, Vec::new());
+        self.by_name.insert(name.clone(), self.topics.len());
+        self.topics.push(Topic { name, id, partitions, spread, used: now });
         self.topics.len() - 1
     }
 
@@ -146,6 +147,8 @@ impl<D: Ticket> Producer<D> {
         let position = builder.append(timestamp, record.key, record.value, record.headers).map_err(|e| {
             Refusal::Failed(self.too_large(topic, size, &e.to_string()))
         })?;
+        self.topics[topic].used = now.instant;
+        self.cluster.metadata.want(now.instant, &self.topics[topic].name);
         let entry = Entry { expires: now.instant + self.config.delivery_timeout, partition: at };
         let number = self.ledger.open(entry);
         let queue = &mut self.queues[at];

@@ -39,6 +39,11 @@ impl Backoff {
         Self { base, max, attempts: 0 }
     }
 
+    /// For the wait after this many failures.
+    pub(crate) fn after((base, max): (Duration, Duration), attempts: u32) -> Self {
+        Self { base, max, attempts }
+    }
+
     /// The next wait.
     pub(crate) fn next(&mut self, random: &mut Random) -> Duration {
         let grown = self.base.saturating_mul(1u32.checked_shl(self.attempts).unwrap_or(u32::MAX));

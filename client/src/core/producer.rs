@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use ottla_partitioners::Spread;
-use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::error_code::{ErrorCode, Write};
 use ottla_protocol::messages::{
     InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse, ProducedPartition,
 };
@@ -38,6 +38,8 @@ pub(super) struct Topic {
     pub(super) partitions: Vec<usize>,
     /// Where records without a place go.
     pub(super) spread: Spread,
+    /// When a batch was opened for it last.
+    pub(super) used: Instant,
 }
 
 /// The produce lane of one broker.
@@ -88,6 +90,8 @@ pub(crate) struct Producer<D> {
     name_backoff: Backoff,
     retry_backoff: (Duration, Duration),
     metadata_seen: u64,
+    /// Whether metadata names the ids of all topics.
+    has_ids: bool,
     /// Why nothing is accepted any more.
     pub(super) ended: Option<Error>,
     news: Vec<(D, BatchOutcome)>,
@@ -112,6 +116,7 @@ impl<D: Ticket> Producer<D> {
             name_backoff: Backoff::new(retry_backoff.0, retry_backoff.1),
             retry_backoff,
             metadata_seen: 0,
+            has_ids: true,
             ended: None,
             news: Vec::new(),
             tally: Tally::default(),
@@ -185,11 +190,12 @@ impl<D: Ticket> Producer<D> {
     }
 
     /// Brings topics and leaders up to what metadata says.
-    fn read_metadata(&mut self) {
+    fn read_metadata(&mut self, now: Instant) {
         if self.metadata_seen == self.cluster.metadata.generation {
             return;
         }
         self.metadata_seen = self.cluster.metadata.generation;
+        self.has_ids = true;
         let mut leaders = Vec::new();
         let mut recreated = Vec::new();
         for (position, topic) in self.topics.iter_mut().enumerate() {
@@ -198,8 +204,9 @@ impl<D: Ticket> Producer<D> {
                 recreated.extend(topic.partitions.iter().copied());
             }
             topic.id = known.id;
+            self.has_ids &= known.id != Uuid::ZERO;
             for (index, partition) in (0..).zip(&known.partitions) {
-                let at = match topic.partitions.get(leaders_index(index)) {
+                let at = match usize::try_from(index).ok().and_then(|index| topic.partitions.get(index)) {
                     Some(at) => *at,
                     None => {
                         self.queues.push(Queue::new(position, index));
@@ -210,12 +217,12 @@ impl<D: Ticket> Producer<D> {
                 leaders.push((at, partition.leader.filter(|node| self.cluster.has_node(*node))));
             }
         }
-        recreated.into_iter().for_each(|at| self.forget_log(at));
+        recreated.into_iter().for_each(|at| self.forget_log(now, at));
         leaders.into_iter().for_each(|(at, leader)| self.lead(at, leader));
     }
 
     /// The topic was deleted and created again: what may be in the old log must not be sent into the new one.
-    fn forget_log(&mut self, at: usize) {
+    fn forget_log(&mut self, now: Instant, at: usize) {
         let name = self.topics[self.queues[at].topic].name.clone();
         let waiting = std::mem::take(&mut self.queues[at].waiting);
         self.queues[at].waiting_bytes = 0;
@@ -227,7 +234,15 @@ impl<D: Ticket> Producer<D> {
                 self.queues[at].put_back(batch);
             }
         }
-        self.queues[at].sequence.break_off();
+        self.break_off(now, at);
+    }
+
+    /// Leaves topics out of the metadata requests that were not produced to for long. Their sequences stay (fault 10).
+    fn forget_idle(&mut self, now: Instant) {
+        let idle = |t: &&Topic| now.saturating_duration_since(t.used) > self.config.metadata_max_idle;
+        let still = |t: &&Topic| t.partitions.iter().all(|at| self.queues[*at].is_idle());
+        let forgotten: Vec<Str> = self.topics.iter().filter(idle).filter(still).map(|t| t.name.clone()).collect();
+        forgotten.iter().for_each(|name| self.cluster.metadata.forget(name));
     }
 
     // What goes out.
@@ -264,8 +279,8 @@ impl<D: Ticket> Producer<D> {
             return None;
         }
         // From version 13 on a request names topics by id alone, which an old metadata answer does not have.
-        let ids = self.topics.iter().all(|t| t.id != Uuid::ZERO || t.partitions.is_empty());
-        let version = match self.cluster.version::<ProduceRequest>(link, if ids { i16::MAX } else { 12 }) {
+        let version_max = if self.has_ids { i16::MAX } else { 12 };
+        let version = match self.cluster.version::<ProduceRequest>(link, version_max) {
             Ok(version) => version,
             Err(cause) => return Some(Work::Close(cause)),
         };
@@ -398,7 +413,7 @@ impl<D: Ticket> Producer<D> {
                 }
             }
         }
-        self.read_metadata();
+        self.read_metadata(now);
     }
 
     fn judge(&mut self, now: Instant, node: i32, at: usize, number: u64, answer: &ProducedPartition) {
@@ -428,14 +443,12 @@ impl<D: Ticket> Producer<D> {
                 if refresh {
                     self.look_for_leader(now, node, at, answer);
                 }
-                batch.doubtful |= answer.error_code.write() != ottla_protocol::error_code::Write::NotWritten;
-                self.queues[at].out.push_back(batch);
-                self.queues[at].out.make_contiguous().sort_by_key(|b| b.number);
-                self.again(now, at, number, error, refresh);
+                batch.doubtful |= answer.error_code.write() != Write::NotWritten;
+                self.again(now, at, batch, error, refresh);
             }
             Verdict::Renumber => {
-                queue.sequence.break_off();
                 batch.numbered = None;
+                self.break_off(now, at);
                 self.put_back(at, batch);
             }
             Verdict::Fail(outcome) => {
@@ -449,16 +462,16 @@ impl<D: Ticket> Producer<D> {
                     self.settle(batch, BatchOutcome::Refused { error, records });
                 }
                 if numbered {
-                    self.queues[at].sequence.break_off();
-                    self.renew_name(now, at);
+                    self.break_off(now, at);
                 }
             }
         }
         self.list(at);
     }
 
-    /// A producer id whose epochs are used up at some partition is replaced for all.
-    fn renew_name(&mut self, now: Instant, at: usize) {
+    /// A number of a partition is lost. A producer id whose epochs are used up there is replaced for all.
+    fn break_off(&mut self, now: Instant, at: usize) {
+        self.queues[at].sequence.break_off();
         if self.queues[at].sequence.is_exhausted() && matches!(self.name, Name::Known(_)) {
             self.name = Name::Unknown { ask_after: now };
         }
@@ -491,35 +504,32 @@ impl<D: Ticket> Producer<D> {
 
     /// No definite answer came for a batch that is out.
     fn try_again(&mut self, now: Instant, at: usize, number: u64, error: Error) {
-        if let Some(batch) = self.queues[at].out.iter_mut().find(|b| b.number == number) {
+        if let Some(mut batch) = self.queues[at].take_out(number) {
             batch.doubtful = true;
+            self.again(now, at, batch, error, false);
         }
-        self.again(now, at, number, error, false);
+        self.list(at);
     }
 
-    /// Puts a batch that is out back into its queue, unless its attempts or its time are used up. `moved`: the wait is for
+    /// Puts a batch that was out back into its queue, unless its attempts or its time are used up. `moved`: the wait is for
     /// metadata, which has a backoff of its own.
-    fn again(&mut self, now: Instant, at: usize, number: u64, error: Error, moved: bool) {
+    fn again(&mut self, now: Instant, at: usize, batch: Batch<D>, error: Error, moved: bool) {
         let queue = &mut self.queues[at];
-        let Some(batch) = queue.take_out(number) else { return };
         if batch.settled || matches!(batch.body, Body::Away) || batch.attempts > self.config.retries {
             if batch.numbered.is_some() {
-                queue.sequence.break_off();
+                self.break_off(now, at);
             }
             let outcome = if batch.doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
             self.give_up(at, batch, error, outcome);
-            self.renew_name(now, at);
         } else {
-            let mut backoff = Backoff::new(self.retry_backoff.0, self.retry_backoff.1);
-            let attempts = batch.attempts.min(16);
-            let wait = (0..attempts).map(|_| backoff.next(&mut self.cluster.random)).last().unwrap_or_default();
+            let mut backoff = Backoff::after(self.retry_backoff, batch.attempts.saturating_sub(1));
+            let wait = backoff.next(&mut self.cluster.random);
             if !moved && queue.retry_at.is_none() {
                 queue.retry_at = Some(now + wait);
                 self.retries.insert((now + wait, at));
             }
             self.put_back(at, batch);
         }
-        self.list(at);
     }
 
     fn put_back(&mut self, at: usize, batch: Batch<D>) {
@@ -594,15 +604,14 @@ impl<D: Ticket> Producer<D> {
         } else if let Some(place) = queue.waiting.iter().position(|b| b.number == number) {
             if let Some(batch) = queue.waiting.remove(place) {
                 queue.waiting_bytes -= batch.bytes;
-                if batch.numbered.is_some() {
-                    queue.sequence.break_off();
-                }
                 if let Some(outlet) = queue.leader.and_then(|node| self.outlets.get_mut(&node)) {
                     outlet.backlog = outlet.backlog.saturating_sub(batch.bytes);
                 }
+                if batch.numbered.is_some() {
+                    self.break_off(now, at);
+                }
                 let outcome = if batch.doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
                 self.give_up(at, batch, error, outcome);
-                self.renew_name(now, at);
             }
         } else if let Some(batch) = queue.open.take_if(|b| b.number == number) {
             self.give_up(at, batch, error, Outcome::NotWritten);
@@ -667,10 +676,6 @@ impl<D: Ticket> Producer<D> {
     }
 }
 
-fn leaders_index(index: i32) -> usize {
-    usize::try_from(index).unwrap_or(usize::MAX)
-}
-
 impl<D: Ticket> Machine for Producer<D> {
     type News = (D, BatchOutcome);
 
@@ -687,7 +692,8 @@ impl<D: Ticket> Machine for Producer<D> {
                     Answer::InitProducerId(response) => self.named(now, link, &response),
                     Answer::Metadata(response) => {
                         self.cluster.answered(now, link, &response);
-                        self.read_metadata();
+                        self.read_metadata(now);
+                        self.forget_idle(now);
                     }
                     // A producer asks nothing else.
                     _ => {}

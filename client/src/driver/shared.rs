@@ -9,7 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -96,7 +96,7 @@ impl<M: Machine> Shared<M> {
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut M, Instant) -> T) -> Result<T, Error> {
         let mut guard = self.lock()?;
         let now = now();
-        let result = f(&mut guard.0.machine, now);
+        let result = f(&mut guard.state.machine, now);
         finish(guard, now);
         Ok(result)
     }
@@ -106,7 +106,7 @@ impl<M: Machine> Shared<M> {
     #[inline]
     pub(crate) fn with_hot<T>(&self, f: impl FnOnce(&mut M) -> (T, bool)) -> Result<T, Error> {
         let mut guard = self.lock()?;
-        let (result, changed) = f(&mut guard.0.machine);
+        let (result, changed) = f(&mut guard.state.machine);
         if !changed || planted(Defect::LostWakeUp) {
             return Ok(result);
         }
@@ -120,13 +120,13 @@ impl<M: Machine> Shared<M> {
         if state.broken {
             return Err(broken());
         }
-        Ok(Guard(state))
+        Ok(Guard { state, unwinding: std::thread::panicking() })
     }
 
     /// What a link is to do next. A link that finds nothing is asleep from here on.
     pub(crate) fn next(&self, link: Link, cx: &mut Context<'_>) -> Next {
         let Ok(mut guard) = self.lock() else { return Next::Stop };
-        let state = &mut *guard.0;
+        let state = &mut *guard.state;
         if state.stopped {
             return Next::Stop;
         }
@@ -155,25 +155,19 @@ impl<M: Machine> Shared<M> {
         self.state.lock().links.remove(&link);
     }
 
-    /// The supervisor found nothing to do.
-    pub(crate) fn supervisor_sleeps(&self, cx: &mut Context<'_>) -> Poll<Option<Instant>> {
-        let Ok(mut guard) = self.lock() else { return Poll::Ready(None) };
-        let state = &mut *guard.0;
-        if state.stopped {
-            return Poll::Ready(None);
-        }
+    /// The supervisor found nothing to do, and has sent a tick at `ticked`: it sleeps from here on, and the alarm is
+    /// returned as an error. Or there is something to do.
+    pub(crate) fn supervisor_sleeps(&self, cx: &mut Context<'_>, ticked: Instant) -> Result<(), Option<Instant>> {
+        let Ok(mut guard) = self.lock() else { return Ok(()) };
+        let state = &mut *guard.state;
         let now = now();
-        let alarm = state.machine.deadline();
-        if state.machine.wants_dial(now) || alarm.is_some_and(|at| at <= now) {
-            return Poll::Ready(alarm);
+        // A deadline that a tick has not moved must not become a busy loop.
+        let alarm = state.machine.deadline().map(|at| at.max(ticked + Duration::from_millis(1)));
+        if state.stopped || state.machine.wants_dial(now) || alarm.is_some_and(|at| at <= now) {
+            return Ok(());
         }
         state.supervisor.sleep(cx, alarm);
-        Poll::Pending
-    }
-
-    /// When the supervisor's alarm rings.
-    pub(crate) fn alarm(&self) -> Option<Instant> {
-        self.state.lock().supervisor.alarm
+        Err(alarm)
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -246,7 +240,7 @@ impl<M: Machine> State<M> {
 #[cold]
 #[inline(never)]
 fn finish<M: Machine>(mut guard: Guard<'_, M>, now: Instant) {
-    let state = &mut *guard.0;
+    let state = &mut *guard.state;
     let news = state.machine.take_news();
     let woken = state.woken(now);
     drop(guard);
@@ -255,14 +249,18 @@ fn finish<M: Machine>(mut guard: Guard<'_, M>, now: Instant) {
 }
 
 /// Sets the machine aside when a panic goes through the lock, and lets everybody know.
-struct Guard<'a, M: Machine>(MutexGuard<'a, State<M>>);
+struct Guard<'a, M: Machine> {
+    state: MutexGuard<'a, State<M>>,
+    /// The thread was unwinding before it came here, so the machine is not to blame.
+    unwinding: bool,
+}
 
 impl<M: Machine> Drop for Guard<'_, M> {
     #[inline]
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.broken = true;
-            self.0.everybody().into_iter().for_each(Waker::wake);
+        if std::thread::panicking() && !self.unwinding {
+            self.state.broken = true;
+            self.state.everybody().into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -291,7 +289,7 @@ impl<M: Machine> Future for Until<'_, M> {
             Ok(guard) => guard,
             Err(error) => return Poll::Ready(Err(error)),
         };
-        let state = &mut *guard.0;
+        let state = &mut *guard.state;
         if let Some(id) = self.id {
             let Some(at) = state.waiters.iter().position(|w| w.id == id) else {
                 // Whoever found the condition true has taken it out.

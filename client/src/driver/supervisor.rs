@@ -7,10 +7,11 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 use super::connection::Connection;
 use super::link::Io;
-use super::shared::Shared;
+use super::shared::{Shared, now};
 use crate::config::ClientConfig;
 use crate::core::{Dial, Input, Link, Machine};
 use crate::error::{Error, ErrorKind};
@@ -24,6 +25,7 @@ pub(crate) fn start<M: Machine>(shared: &Arc<Shared<M>>, config: &Arc<ClientConf
 
 async fn supervise<M: Machine>(shared: Arc<Shared<M>>, config: Arc<ClientConfig>) {
     while !shared.is_stopped() {
+        let ticked = now();
         let dials = shared.with(|machine, now| {
             if machine.deadline().is_some_and(|at| at <= now) {
                 machine.handle(now, Input::Tick);
@@ -36,20 +38,20 @@ async fn supervise<M: Machine>(shared: Arc<Shared<M>>, config: Arc<ClientConfig>
             shared.world.spawn("link", Box::pin(task));
         }
         pause(&*shared.world).await;
-        sleep(&shared).await;
+        sleep(&shared, ticked).await;
     }
 }
 
 /// Until there is something to dial, or the deadline has come.
-async fn sleep<M: Machine>(shared: &Shared<M>) {
-    let mut timer = pin!(tokio::time::sleep_until(tokio::time::Instant::now()));
+async fn sleep<M: Machine>(shared: &Shared<M>, ticked: Instant) {
+    let mut timer = pin!(tokio::time::sleep_until(ticked.into()));
     std::future::poll_fn(|cx| {
         loop {
-            if shared.supervisor_sleeps(cx).is_ready() {
-                return Poll::Ready(());
+            match shared.supervisor_sleeps(cx, ticked) {
+                Ok(()) => return Poll::Ready(()),
+                Err(None) => return Poll::Pending,
+                Err(Some(alarm)) => timer.as_mut().reset(alarm.into()),
             }
-            let Some(alarm) = shared.alarm() else { return Poll::Pending };
-            timer.as_mut().reset(alarm.into());
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
