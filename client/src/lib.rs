@@ -28,7 +28,7 @@
 mod admin;
 mod client;
 mod config;
-//mod consumer;
+mod consumer;
 mod core;
 mod driver;
 mod error;
@@ -49,7 +49,7 @@ pub use client::Client;
 pub use config::{
     Acks, Assignor, ClientBuilder, ConfigError, ConsumerBuilder, Done, IsolationLevel, ProducerBuilder, Reset, Warning, When,
 };
-//pub use consumer::{CommitOutcome, Consumer, Control, OwnedRecord, Record, RecordBatch, SeekTo};
+pub use consumer::{CommitOutcome, Consumer, Control, OwnedRecord, Record, RecordBatch, SeekTo};
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use ottla_partitioners as partitioners;
 pub use ottla_protocol::error_code::ErrorCode;

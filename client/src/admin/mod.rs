@@ -10,6 +10,8 @@ mod cluster;
 mod groups;
 mod nodes;
 mod offsets;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::borrow::Borrow;

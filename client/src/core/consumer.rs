@@ -70,6 +70,8 @@ pub(crate) struct Consumer {
     /// When to say that nothing can be reached, or that a topic does not exist.
     complain_at: Option<Instant>,
     closing: bool,
+    /// The membership is over for good: what every call says from now on.
+    ended: Option<Error>,
 }
 
 impl Consumer {
@@ -98,6 +100,7 @@ impl Consumer {
             waiting: false,
             complain_at,
             closing: false,
+            ended: None,
             config,
         };
         consumer.commit_at = consumer.commit_interval().map(|interval| now + interval);
@@ -178,8 +181,7 @@ impl Consumer {
 
     /// Stops or goes on delivering a partition; what is buffered of it stays.
     pub(crate) fn pause(&mut self, now: Instant, partition: &TopicPartition, paused: bool) -> Result<(), Error> {
-        let position = self.positions.get_mut(partition).ok_or_else(|| not_assigned(partition))?;
-        position.paused = paused;
+        self.positions.get_mut(partition).ok_or_else(|| not_assigned(partition))?.paused = paused;
         self.step(now);
         Ok(())
     }
@@ -196,7 +198,7 @@ impl Consumer {
 
     /// Whether there is something to take: records, an error, or the end.
     pub(crate) fn has_next(&self) -> bool {
-        self.closing || !self.failures.is_empty() || self.queue.iter().any(|partition| self.is_deliverable(partition))
+        self.closing || self.ended.is_some() || !self.failures.is_empty() || self.queue.iter().any(|partition| self.is_deliverable(partition))
     }
 
     fn is_deliverable(&self, partition: &TopicPartition) -> bool {
@@ -214,6 +216,9 @@ impl Consumer {
             if failure.lease.is_none_or(|lease| !lease.is_recalled()) {
                 return Some(Err(failure.error));
             }
+        }
+        if let Some(error) = &self.ended {
+            return Some(Err(error.clone()));
         }
         let Some(at) = self.queue.iter().position(|partition| self.is_deliverable(partition)) else {
             // The application waits, and is not to blame for the time.
@@ -398,8 +403,14 @@ impl Consumer {
     fn obey(&mut self, now: Instant, event: GroupEvent) {
         match event {
             GroupEvent::Assign(partitions) => self.assign(now, partitions),
-            GroupEvent::Lost(partitions) => self.unassign(&partitions),
-            GroupEvent::Failed(error) => self.failures.push_back(Failure { lease: None, error }),
+            GroupEvent::Lost(partitions) => {
+                // What a revocation waited for is moot.
+                self.unwatched.extend(self.revoking.take().map(|(id, _)| id));
+                self.unassign(&partitions);
+            }
+            GroupEvent::Failed(error) => {
+                self.ended.get_or_insert(error);
+            }
             GroupEvent::Revoke(partitions) => self.revoke(now, partitions),
         }
     }
@@ -745,7 +756,7 @@ impl Machine for Consumer {
 
     fn ready_at(&self, link: Link) -> Option<Instant> {
         let group = |(group, offsets): &(Group, Offsets)| {
-            group.ready_at(link).into_iter().chain(offsets.ready_at(link)).min()
+            group.ready_at(link).into_iter().chain(offsets.ready_at(link, group)).min()
         };
         let own = match link.lane {
             Lane::Aside if !self.closing => self.fetch.impatient_at(link.node, &self.positions, &self.cluster),

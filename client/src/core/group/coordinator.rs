@@ -103,7 +103,8 @@ impl Coordinator {
             None => (response.error_code, response.node_id, &response.host, response.port),
         };
         if code.is_ok() {
-            cluster.learn_node(now, node, host, port, None);
+            let rack = cluster.rack(node).cloned();
+            cluster.learn_node(now, node, host, port, rack);
             if cluster.has_node(node) {
                 self.place = Place::Known(node);
                 return Ok(());

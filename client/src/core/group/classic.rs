@@ -1,0 +1,768 @@
+//! One member of one classic group: it joins, shares out as leader, keeps itself alive, and leaves.
+//!
+//! It owns the phase of the membership and what is out because of it. Heartbeats go on through every phase in which the
+//! coordinator knows us; while a JoinGroup or a SyncGroup occupies the Group lane they take the Control lane. Invariant: the
+//! reader's partitions are lost here before the session timeout has passed since the last sign of life that we know to have
+//! arrived, so no other member can have them already (F10).
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ottla_protocol::api::Request as Api;
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::messages::{
+    HeartbeatRequest, HeartbeatResponse, JoinGroupProtocol, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+    LeavingMember, SyncGroupAssignment, SyncGroupRequest, SyncGroupResponse,
+};
+use ottla_protocol::wire::Str;
+
+use super::assign::{Counts, Member};
+use super::coordinator::Coordinator;
+use super::{GroupEvent, Identity, leader};
+use crate::config::{Assignor, ClientConfig, ConsumerConfig, Source, wire_millis};
+use crate::core::ask::{Answer, Ask};
+use crate::core::backoff::{Backoff, Random};
+use crate::core::cluster::Cluster;
+use crate::core::metadata::Metadata;
+use crate::core::{Lane, Link, Request, TopicPartition, Work};
+use crate::error::{Error, ErrorKind};
+
+/// What a JoinGroup may take longer than the rebalance it waits for.
+const JOIN_SLACK: Duration = Duration::from_secs(5);
+
+/// The protocol type of consumers, as against others that use groups.
+const CONSUMER: Str = Str::from_static("consumer");
+
+#[derive(Debug)]
+enum Phase {
+    /// Not a member: the partitions are named by hand, and only the group's offsets are used.
+    Alone,
+    /// A JoinGroup is due at this time, or out.
+    Joining { after: Instant },
+    /// We lead, and wait for the metadata of what the members read, but not for ever.
+    Assigning { members: Vec<Member>, assignor: Assignor, until: Instant },
+    /// A SyncGroup is due at this time, or out.
+    Syncing { shares: Vec<SyncGroupAssignment>, after: Instant },
+    Stable,
+    /// The reader was told to give these up; we join again when it has.
+    Revoking(BTreeSet<TopicPartition>),
+    /// We left because the application asks for nothing, and join again when it does.
+    Idle,
+    /// We left, or were thrown out for good.
+    Over,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Duty {
+    Find,
+    Join,
+    Sync,
+    Heartbeat,
+    Leave,
+}
+
+/// A request without an answer.
+#[derive(Debug)]
+struct Flight {
+    link: Link,
+    duty: Duty,
+    sent: Instant,
+    generation: i32,
+    /// False once the membership that it belongs to is gone: its answer means nothing.
+    live: bool,
+}
+
+/// A LeaveGroup that is to be sent.
+#[derive(Debug)]
+struct Farewell {
+    member_id: Str,
+    reason: &'static str,
+    since: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct Group {
+    config: Arc<ConsumerConfig>,
+    client: Arc<ClientConfig>,
+    id: Str,
+    topics: Vec<Str>,
+    coordinator: Coordinator,
+    phase: Phase,
+    member_id: Str,
+    /// -1 while we have none.
+    generation: i32,
+    assignor: Option<Assignor>,
+    /// Of a leader: the partitions that it shared out. When there are others, it joins again.
+    shared_out: Option<Counts>,
+    metadata_seen: u64,
+    /// What the reader has.
+    owned: BTreeSet<TopicPartition>,
+    flights: Vec<Flight>,
+    next_heartbeat: Instant,
+    /// When the last request was sent that the coordinator has certainly taken for a sign of life.
+    contact: Instant,
+    /// When the application must have asked for the next record.
+    poll_by: Option<Instant>,
+    /// Why we join (KIP-800).
+    reason: &'static str,
+    farewell: Option<Farewell>,
+    failure: Option<Error>,
+    backoff: Backoff,
+    events: VecDeque<GroupEvent>,
+}
+
+// What the reader asks for.
+impl Group {
+    pub(crate) fn new(config: Arc<ConsumerConfig>, client: Arc<ClientConfig>, now: Instant) -> Self {
+        let id = config.group_id.clone().unwrap_or_default();
+        let topics = match &config.source {
+            Source::Topics(topics) => topics.clone(),
+            Source::Nothing | Source::Partitions(_) => Vec::new(),
+        };
+        let is_member = !topics.is_empty();
+        Self {
+            coordinator: Coordinator::new(id.clone(), is_member, &client, now),
+            phase: if is_member { Phase::Joining { after: now } } else { Phase::Alone },
+            member_id: Str::default(),
+            generation: -1,
+            assignor: None,
+            shared_out: None,
+            metadata_seen: 0,
+            owned: BTreeSet::new(),
+            flights: Vec::new(),
+            next_heartbeat: now,
+            contact: now,
+            poll_by: is_member.then(|| now + config.max_poll_interval),
+            reason: "the consumer starts",
+            farewell: None,
+            failure: None,
+            backoff: Backoff::new(client.retry_backoff, client.retry_backoff_max),
+            events: VecDeque::new(),
+            id,
+            topics,
+            config,
+            client,
+        }
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<GroupEvent> {
+        self.events.pop_front()
+    }
+
+    /// The reader has finished with what `Revoke` named: its last commit is done, or will never be.
+    pub(crate) fn given_up(&mut self, now: Instant) {
+        if let Phase::Revoking(partitions) = &mut self.phase {
+            let partitions = std::mem::take(partitions);
+            self.owned.retain(|owned| !partitions.contains(owned));
+            self.phase = Phase::Joining { after: now };
+        }
+    }
+
+    /// The application asked for the next record, or waits for one: `max.poll.interval.ms` starts anew.
+    pub(crate) fn polled(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Alone | Phase::Over => return,
+            Phase::Idle => {
+                self.reason = "the application asks for records again";
+                self.phase = Phase::Joining { after: now };
+            }
+            _ => {}
+        }
+        self.poll_by = Some(now + self.config.max_poll_interval);
+    }
+
+    /// Leaves, without waiting for anybody: what is owned counts as given up. A static member stays in the group until its
+    /// session times out, so that its next start moves no partitions (KIP-345).
+    pub(crate) fn leave(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Over) {
+            self.say_farewell(now, "the consumer is being closed");
+            self.end();
+        }
+    }
+
+    /// Whether there is nothing more to tell the coordinator.
+    pub(crate) fn has_left(&self) -> bool {
+        matches!(self.phase, Phase::Over) && self.farewell.is_none()
+    }
+
+    /// Who commits now. `None` while the group is between two generations, and when we belong to none.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        let identity = |instance_id: Option<Str>| Identity {
+            group: self.id.clone(),
+            member_id: self.member_id.clone(),
+            generation: self.generation,
+            instance_id,
+        };
+        match self.phase {
+            Phase::Alone => Some(identity(None)),
+            Phase::Stable | Phase::Revoking(_) | Phase::Joining { .. } if self.generation >= 0 => {
+                Some(identity(self.config.group_instance_id.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the membership is over for good, because of an error or because we left.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    /// The error that ended the membership.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
+    }
+
+    /// The group's name.
+    pub(crate) fn id(&self) -> &Str {
+        &self.id
+    }
+
+    pub(crate) fn coordinator(&self) -> Option<i32> {
+        self.coordinator.node()
+    }
+
+    /// There is something to send to the coordinator, so it must be found.
+    pub(crate) fn need_coordinator(&mut self, now: Instant, cluster: &mut Cluster) {
+        self.coordinator.need(now, cluster);
+    }
+
+    /// Another answer said that this node does not coordinate the group.
+    pub(crate) fn coordinator_failed(&mut self, now: Instant, node: i32, random: &mut Random) {
+        self.coordinator.fail(now, node, random);
+    }
+
+    /// Another answer doubts our membership: let the next heartbeat tell.
+    pub(crate) fn doubt(&mut self, now: Instant) {
+        self.next_heartbeat = self.next_heartbeat.min(now);
+    }
+}
+
+// What the links ask.
+impl Group {
+    /// For an open link that may be written to: whether [`Group::poll_work`] would give something.
+    pub(crate) fn wants(&self, now: Instant, link: Link) -> bool {
+        self.ready_at(link).is_some_and(|at| at <= now)
+    }
+
+    /// From when on the link is wanted, if nothing else happens.
+    pub(crate) fn ready_at(&self, link: Link) -> Option<Instant> {
+        self.due(link).map(|(at, _)| at)
+    }
+
+    pub(crate) fn poll_work(&mut self, now: Instant, link: Link, cluster: &mut Cluster) -> Option<Work> {
+        let (_, duty) = self.due(link).filter(|(at, _)| *at <= now)?;
+        let work = match duty {
+            Duty::Find => self.coordinator.ask(link, cluster),
+            Duty::Join => self.join(link, cluster),
+            Duty::Sync => self.sync(link, cluster),
+            Duty::Heartbeat => self.beat(link, cluster),
+            Duty::Leave => self.ask_to_leave(link, cluster),
+        };
+        if work.is_ok() && duty != Duty::Find {
+            let live = true;
+            self.flights.push(Flight { link, duty, sent: now, generation: self.generation, live });
+        }
+        Some(work.unwrap_or_else(|error| {
+            self.fail(error.clone());
+            Work::Close(error)
+        }))
+    }
+
+    fn due(&self, link: Link) -> Option<(Instant, Duty)> {
+        let find = self.coordinator.ready_at(link).map(|at| (at, Duty::Find));
+        let here = self.coordinator.node() == Some(link.node);
+        let own = match link.lane {
+            Lane::Group if here => self.due_on_group_lane(link),
+            Lane::Control if here => self.due_on_control_lane(link),
+            _ => None,
+        };
+        find.into_iter().chain(own).min_by_key(|(at, _)| *at)
+    }
+
+    fn due_on_group_lane(&self, link: Link) -> Option<(Instant, Duty)> {
+        if self.flights.iter().any(|flight| flight.link == link) {
+            return None;
+        }
+        let next = match self.phase {
+            Phase::Joining { after } => Some((after, Duty::Join)),
+            Phase::Syncing { after, .. } => Some((after, Duty::Sync)),
+            _ => None,
+        };
+        let heartbeat = self.is_alive().then_some((self.next_heartbeat, Duty::Heartbeat));
+        next.into_iter().chain(heartbeat).min_by_key(|(at, _)| *at)
+    }
+
+    fn due_on_control_lane(&self, link: Link) -> Option<(Instant, Duty)> {
+        let out = |duty| self.flights.iter().any(|flight| flight.link == link && flight.duty == duty && flight.live);
+        let farewell = self.farewell.as_ref().filter(|_| !out(Duty::Leave)).map(|it| (it.since, Duty::Leave));
+        let heartbeat = (self.occupies_group_lane() && !out(Duty::Heartbeat)).then_some((self.next_heartbeat, Duty::Heartbeat));
+        farewell.into_iter().chain(heartbeat).min_by_key(|(at, _)| *at)
+    }
+
+    /// Whether the coordinator expects heartbeats of us.
+    fn is_alive(&self) -> bool {
+        self.generation >= 0 && !matches!(self.phase, Phase::Alone | Phase::Idle | Phase::Over)
+    }
+
+    /// Whether heartbeats have to take the other lane.
+    fn occupies_group_lane(&self) -> bool {
+        let waits = |flight: &Flight| flight.live && matches!(flight.duty, Duty::Join | Duty::Sync);
+        self.is_alive() && self.flights.iter().any(waits)
+    }
+
+    fn join(&mut self, link: Link, cluster: &mut Cluster) -> Result<Work, Error> {
+        let version = cluster.version::<JoinGroupRequest>(link, i16::MAX)?;
+        let instance_id = self.config.group_instance_id.clone();
+        if instance_id.is_some() && version < 5 {
+            let message = format!("broker {} is too old for group.instance.id (KIP-345)", link.node);
+            return Err(Error::new(ErrorKind::UnsupportedVersion, message));
+        }
+        let mut protocols = Vec::new();
+        for assignor in &self.config.assignors {
+            let rack = self.client.client_rack.clone();
+            let metadata = leader::write_subscription(*assignor, &self.topics, &self.owned, self.generation, rack)
+                .map_err(|e| Error::new(ErrorKind::InvalidArgument, format!("the subscription: {e}")).with_source(e))?;
+            protocols.push(JoinGroupProtocol { name: Str::from_static(assignor.name()), metadata });
+        }
+        let rebalance_timeout = self.config.max_poll_interval;
+        let ask = Ask::JoinGroup(JoinGroupRequest {
+            group_id: self.id.clone(),
+            session_timeout_ms: wire_millis(self.config.session_timeout),
+            rebalance_timeout_ms: wire_millis(rebalance_timeout),
+            member_id: self.member_id.clone(),
+            group_instance_id: instance_id,
+            protocol_type: CONSUMER,
+            protocols,
+            reason: Some(Str::from_static(self.reason)),
+        });
+        Ok(Work::Request(Request { ask, version, timeout: rebalance_timeout + JOIN_SLACK, answered: true }))
+    }
+
+    fn sync(&mut self, link: Link, cluster: &mut Cluster) -> Result<Work, Error> {
+        let version = cluster.version::<SyncGroupRequest>(link, i16::MAX)?;
+        let assignments = match &self.phase {
+            Phase::Syncing { shares, .. } => shares.clone(),
+            _ => Vec::new(),
+        };
+        let ask = Ask::SyncGroup(SyncGroupRequest {
+            group_id: self.id.clone(),
+            generation_id: self.generation,
+            member_id: self.member_id.clone(),
+            group_instance_id: self.config.group_instance_id.clone(),
+            protocol_type: Some(CONSUMER),
+            protocol_name: self.assignor.map(|assignor| Str::from_static(assignor.name())),
+            assignments,
+        });
+        // It waits for the leader as a JoinGroup waits for the members.
+        let timeout = self.config.max_poll_interval + JOIN_SLACK;
+        Ok(Work::Request(Request { ask, version, timeout, answered: true }))
+    }
+
+    fn beat(&mut self, link: Link, cluster: &mut Cluster) -> Result<Work, Error> {
+        let version = cluster.version::<HeartbeatRequest>(link, i16::MAX)?;
+        let ask = Ask::Heartbeat(HeartbeatRequest {
+            group_id: self.id.clone(),
+            generation_id: self.generation,
+            member_id: self.member_id.clone(),
+            group_instance_id: self.config.group_instance_id.clone(),
+        });
+        // Late enough for a slow broker, and early enough to try another one within the session.
+        let timeout = self.client.request_timeout.min(self.config.session_timeout / 2);
+        Ok(Work::Request(Request { ask, version, timeout, answered: true }))
+    }
+
+    fn ask_to_leave(&mut self, link: Link, cluster: &mut Cluster) -> Result<Work, Error> {
+        let version = cluster.version::<LeaveGroupRequest>(link, i16::MAX)?;
+        let (member_id, reason) = self.farewell.as_ref().map(|it| (it.member_id.clone(), it.reason)).unwrap_or_default();
+        let reason = Some(Str::from_static(reason));
+        let members = vec![LeavingMember { member_id: member_id.clone(), group_instance_id: None, reason }];
+        let ask = match version {
+            ..=2 => LeaveGroupRequest { group_id: self.id.clone(), member_id, members: Vec::new() },
+            _ => LeaveGroupRequest { group_id: self.id.clone(), member_id: Str::default(), members },
+        };
+        let timeout = self.client.request_timeout;
+        Ok(Work::Request(Request { ask: Ask::LeaveGroup(ask), version, timeout, answered: true }))
+    }
+}
+
+// What comes back.
+impl Group {
+    /// Takes an answer in, if it answers one of this machine's requests.
+    pub(crate) fn handle(&mut self, now: Instant, link: Link, answer: &Answer, cluster: &mut Cluster) -> bool {
+        match answer {
+            Answer::FindCoordinator(response) => {
+                if let Err(error) = self.coordinator.answered(now, link, response, cluster) {
+                    self.fail(error);
+                }
+            }
+            Answer::JoinGroup(response) => {
+                cluster.throttle(now, link, response.throttle_time_ms);
+                if let Some(flight) = self.land(link, Duty::Join) {
+                    self.joined(now, &flight, response, cluster);
+                }
+            }
+            Answer::SyncGroup(response) => {
+                cluster.throttle(now, link, response.throttle_time_ms);
+                if let Some(flight) = self.land(link, Duty::Sync) {
+                    self.synced(now, &flight, response, cluster);
+                }
+            }
+            Answer::Heartbeat(response) => {
+                cluster.throttle(now, link, response.throttle_time_ms);
+                if let Some(flight) = self.land(link, Duty::Heartbeat) {
+                    self.has_beaten(now, &flight, response, cluster);
+                }
+            }
+            Answer::LeaveGroup(response) => {
+                cluster.throttle(now, link, response.throttle_time_ms);
+                // Whatever it says: the session timeout does the rest.
+                if self.land(link, Duty::Leave).is_some() {
+                    self.farewell = None;
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// The request that an answer belongs to, unless it belongs to a membership that is gone (fault 59).
+    fn land(&mut self, link: Link, duty: Duty) -> Option<Flight> {
+        let at = self.flights.iter().position(|flight| flight.link == link && flight.duty == duty)?;
+        Some(self.flights.remove(at)).filter(|flight| flight.live)
+    }
+
+    fn joined(&mut self, now: Instant, flight: &Flight, response: &JoinGroupResponse, cluster: &mut Cluster) {
+        let code = response.error_code;
+        if code == ErrorCode::MEMBER_ID_REQUIRED {
+            // KIP-394: the id comes first, so that a client which gives up leaves no ghost behind.
+            self.member_id = Str::from(&*response.member_id);
+            self.phase = Phase::Joining { after: now };
+            return;
+        }
+        if !code.is_ok() {
+            return self.refused(now, flight, code, cluster);
+        }
+        self.prove_contact(flight);
+        self.coordinator.alive();
+        self.generation = response.generation_id;
+        self.member_id = Str::from(&*response.member_id);
+        self.next_heartbeat = now + self.config.heartbeat_interval;
+        self.shared_out = None;
+        let named = |assignor: &&Assignor| response.protocol_name.as_deref() == Some(assignor.name());
+        self.assignor = self.config.assignors.iter().find(named).copied();
+        let Some(assignor) = self.assignor else {
+            let name = response.protocol_name.as_deref().unwrap_or_default();
+            let message = format!("group {}: the coordinator chose the assignor {name:?}, which this member lacks", self.id);
+            return self.fail(Error::new(ErrorKind::Protocol, message));
+        };
+        if response.leader != self.member_id {
+            self.phase = Phase::Syncing { shares: Vec::new(), after: now };
+            return;
+        }
+        let members = leader::read_members(&response.members);
+        if response.skip_assignment {
+            // KIP-814: a static leader that came back watches the topics, but leaves the shares as they are.
+            self.shared_out = Some(leader::count(&members, &cluster.metadata));
+            self.phase = Phase::Syncing { shares: Vec::new(), after: now };
+            return;
+        }
+        members.iter().flat_map(|member| &member.topics).for_each(|topic| cluster.metadata.want(now, topic));
+        self.phase = Phase::Assigning { members, assignor, until: now + self.client.request_timeout };
+        self.share_out(now, false, &cluster.metadata);
+    }
+
+    /// As leader: shares the partitions out, when the metadata of every topic is there or the wait for it is over.
+    fn share_out(&mut self, now: Instant, over: bool, metadata: &Metadata) {
+        let Phase::Assigning { members, assignor, .. } = &self.phase else { return };
+        let is_clear = |topic: &Str| metadata.topic(topic).is_some() || metadata.error(topic).is_some();
+        if !over && !members.iter().flat_map(|member| &member.topics).all(is_clear) {
+            return;
+        }
+        let counts = leader::count(members, metadata);
+        match leader::write_shares(*assignor, members, &counts) {
+            Ok(shares) => {
+                self.shared_out = Some(counts);
+                self.phase = Phase::Syncing { shares, after: now };
+            }
+            Err(e) => {
+                let message = format!("group {}: the assignment cannot be written: {e}", self.id);
+                self.fail(Error::new(ErrorKind::Protocol, message).with_source(e));
+            }
+        }
+    }
+
+    fn synced(&mut self, now: Instant, flight: &Flight, response: &SyncGroupResponse, cluster: &mut Cluster) {
+        if !response.error_code.is_ok() {
+            return self.refused(now, flight, response.error_code, cluster);
+        }
+        match leader::read_share(response.assignment.clone()) {
+            Ok(share) => {
+                self.prove_contact(flight);
+                self.backoff.reset();
+                self.next_heartbeat = now + self.config.heartbeat_interval;
+                self.take_up(share);
+            }
+            Err(e) => {
+                let message = format!("group {}: the leader's assignment cannot be read: {e}", self.id);
+                self.fail(Error::new(ErrorKind::Protocol, message).with_source(e));
+            }
+        }
+    }
+
+    /// Tells the reader what it has from now on. An eager member has given everything up before it joined.
+    fn take_up(&mut self, share: Vec<TopicPartition>) {
+        // What was not asked for is refused: a broken leader must not make the application read it.
+        let subscribed = |partition: &TopicPartition| self.topics.contains(&partition.topic) && partition.partition >= 0;
+        let share: BTreeSet<TopicPartition> = share.into_iter().filter(subscribed).collect();
+        let revoked: BTreeSet<TopicPartition> = self.owned.difference(&share).cloned().collect();
+        let added: Vec<TopicPartition> = share.difference(&self.owned).cloned().collect();
+        if revoked.is_empty() {
+            self.phase = Phase::Stable;
+        } else {
+            // KIP-429: their new owners get them in the next generation, which begins when we have joined without them.
+            self.reason = "partitions were given up for other members";
+            self.events.push_back(GroupEvent::Revoke(revoked.iter().cloned().collect()));
+            self.phase = Phase::Revoking(revoked);
+        }
+        if !added.is_empty() {
+            self.owned.extend(added.iter().cloned());
+            self.events.push_back(GroupEvent::Assign(added));
+        }
+    }
+
+    fn has_beaten(&mut self, now: Instant, flight: &Flight, response: &HeartbeatResponse, cluster: &mut Cluster) {
+        self.next_heartbeat = now + self.config.heartbeat_interval;
+        self.topics.iter().for_each(|topic| cluster.metadata.want(now, topic));
+        if flight.generation != self.generation {
+            return;
+        }
+        match response.error_code {
+            ErrorCode::NONE => {
+                self.prove_contact(flight);
+                self.coordinator.alive();
+            }
+            ErrorCode::REBALANCE_IN_PROGRESS => {
+                self.prove_contact(flight);
+                if matches!(self.phase, Phase::Stable) {
+                    self.join_again(now, "the group rebalances");
+                }
+            }
+            // The answer that says so properly is on its way on the other lane.
+            ErrorCode::ILLEGAL_GENERATION if matches!(self.phase, Phase::Joining { .. }) => {}
+            code => self.refused(now, flight, code, cluster),
+        }
+    }
+
+    fn prove_contact(&mut self, flight: &Flight) {
+        self.contact = self.contact.max(flight.sent);
+    }
+
+    /// What the codes of JoinGroup, SyncGroup and Heartbeat have in common.
+    fn refused(&mut self, now: Instant, flight: &Flight, code: ErrorCode, cluster: &mut Cluster) {
+        match code {
+            ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => {
+                self.coordinator.fail(now, flight.link.node, &mut cluster.random);
+                self.postpone(flight.duty, now);
+            }
+            ErrorCode::REBALANCE_IN_PROGRESS if !matches!(self.phase, Phase::Joining { .. }) => {
+                self.join_again(now, "the group rebalances");
+            }
+            ErrorCode::ILLEGAL_GENERATION => {
+                self.lose_membership(now, "the group went on without this member", cluster);
+            }
+            ErrorCode::UNKNOWN_MEMBER_ID => {
+                self.member_id = Str::default();
+                self.lose_membership(now, "the coordinator forgot this member", cluster);
+            }
+            code if code.is_retriable() => {
+                let after = now + self.backoff.next(&mut cluster.random);
+                self.postpone(flight.duty, after);
+            }
+            code => self.fail(self.describe(code)),
+        }
+    }
+
+    fn describe(&self, code: ErrorCode) -> Error {
+        let names: Vec<&str> = self.config.assignors.iter().map(|assignor| assignor.name()).collect();
+        let subject = match code {
+            ErrorCode::INCONSISTENT_GROUP_PROTOCOL => {
+                format!("group {}, whose members need an assignor in common with {names:?}", self.id)
+            }
+            ErrorCode::INVALID_SESSION_TIMEOUT => {
+                format!("group {}, session.timeout.ms {}", self.id, self.config.session_timeout.as_millis())
+            }
+            ErrorCode::FENCED_INSTANCE_ID => {
+                let instance_id = self.config.group_instance_id.as_deref().unwrap_or_default();
+                format!("group {}, group.instance.id {instance_id}", self.id)
+            }
+            _ => format!("group {}", self.id),
+        };
+        Error::from_code(code, subject)
+    }
+
+    /// The same request again, at this time.
+    fn postpone(&mut self, duty: Duty, at: Instant) {
+        match &mut self.phase {
+            Phase::Joining { after } if duty == Duty::Join => *after = at,
+            Phase::Syncing { after, .. } if duty == Duty::Sync => *after = at,
+            _ => self.next_heartbeat = at,
+        }
+    }
+
+    /// What was out on the link is unanswered.
+    pub(crate) fn lost(&mut self, now: Instant, link: Link, cluster: &mut Cluster) {
+        self.coordinator.lost(now, link, &mut cluster.random);
+        let (lost, kept) = std::mem::take(&mut self.flights).into_iter().partition(|flight| flight.link == link);
+        self.flights = kept;
+        for flight in Vec::<Flight>::into_iter(lost).filter(|flight| flight.live) {
+            match flight.duty {
+                // Best effort: the session timeout does the rest.
+                Duty::Leave => self.farewell = None,
+                duty => self.postpone(duty, now),
+            }
+        }
+        // A Control link may have been idle; while the Group link is open, the broker is there.
+        let group = Link { node: link.node, lane: Lane::Group };
+        if matches!(link.lane, Lane::Group | Lane::Control) && !cluster.is_open(group) {
+            self.coordinator.fail(now, link.node, &mut cluster.random);
+        }
+    }
+}
+
+// How a membership begins again, and how it ends.
+impl Group {
+    fn join_again(&mut self, now: Instant, reason: &'static str) {
+        self.reason = reason;
+        self.shared_out = None;
+        if self.is_cooperative() || self.owned.is_empty() {
+            self.phase = Phase::Joining { after: now };
+        } else {
+            self.events.push_back(GroupEvent::Revoke(self.owned.iter().cloned().collect()));
+            self.phase = Phase::Revoking(self.owned.clone());
+        }
+    }
+
+    /// As Java decides it: one eager assignor makes the member eager.
+    fn is_cooperative(&self) -> bool {
+        self.config.assignors.iter().all(|assignor| *assignor == Assignor::CooperativeSticky)
+    }
+
+    /// The generation goes on without us: nothing that we have is ours any more.
+    fn lose_membership(&mut self, now: Instant, reason: &'static str, cluster: &mut Cluster) {
+        self.close_flights(reason, cluster);
+        self.lose_everything();
+        self.reason = reason;
+        self.phase = Phase::Joining { after: now + self.backoff.next(&mut cluster.random) };
+    }
+
+    fn lose_everything(&mut self) {
+        self.generation = -1;
+        self.shared_out = None;
+        if !self.owned.is_empty() {
+            self.events.push_back(GroupEvent::Lost(std::mem::take(&mut self.owned).into_iter().collect()));
+        }
+    }
+
+    /// A JoinGroup or SyncGroup of the membership that ends may be answered late, and nothing can pass it on its link.
+    fn close_flights(&mut self, reason: &'static str, cluster: &mut Cluster) {
+        for flight in self.flights.iter_mut().filter(|flight| flight.live && flight.duty != Duty::Leave) {
+            flight.live = false;
+            if matches!(flight.duty, Duty::Join | Duty::Sync) {
+                cluster.close(flight.link, Error::new(ErrorKind::Closed, reason));
+            }
+        }
+    }
+
+    /// A dynamic member tells the coordinator that it goes; a static one keeps its place.
+    fn say_farewell(&mut self, now: Instant, reason: &'static str) {
+        if self.config.group_instance_id.is_none() && !self.member_id.is_empty() {
+            self.flights.iter_mut().filter(|flight| flight.duty == Duty::Leave).for_each(|flight| flight.live = false);
+            let member_id = std::mem::take(&mut self.member_id);
+            self.farewell = Some(Farewell { member_id, reason, since: now });
+        }
+    }
+
+    fn end(&mut self) {
+        self.phase = Phase::Over;
+        self.generation = -1;
+        self.owned.clear();
+        self.poll_by = None;
+        self.flights.iter_mut().filter(|flight| flight.duty != Duty::Leave).for_each(|flight| flight.live = false);
+    }
+
+    fn fail(&mut self, error: Error) {
+        if !matches!(self.phase, Phase::Over) {
+            self.lose_everything();
+            self.end();
+            self.failure = Some(error.clone());
+            self.events.push_back(GroupEvent::Failed(error));
+        }
+        self.farewell = None;
+    }
+}
+
+// Time.
+impl Group {
+    /// The session timeout as judged here, `max.poll.interval.ms`, and the leader's patience.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let patience = match self.phase {
+            Phase::Assigning { until, .. } => Some(until),
+            _ => None,
+        };
+        [self.session_end(), self.poll_by, patience].into_iter().flatten().min()
+    }
+
+    fn session_end(&self) -> Option<Instant> {
+        (self.generation >= 0 && !self.owned.is_empty()).then(|| self.contact + self.config.session_timeout)
+    }
+
+    pub(crate) fn tick(&mut self, now: Instant, cluster: &mut Cluster) {
+        if self.session_end().is_some_and(|at| at <= now) {
+            self.lose_membership(now, "no sign of life arrived within the session timeout", cluster);
+        }
+        if self.poll_by.is_some_and(|at| at <= now) {
+            self.poll_by = None;
+            self.close_flights("the application asks for no records", cluster);
+            self.say_farewell(now, "the application asked for no record within max.poll.interval.ms");
+            self.lose_everything();
+            self.phase = Phase::Idle;
+        }
+        if matches!(self.phase, Phase::Assigning { until, .. } if until <= now) {
+            self.share_out(now, true, &cluster.metadata);
+        }
+    }
+
+    /// Goes on as far as it can: wants the links that it needs, and looks at the metadata if there is news. To be called after
+    /// whatever may have changed something.
+    pub(crate) fn step(&mut self, now: Instant, cluster: &mut Cluster) {
+        // News that come in between are looked at when the phase is one that can follow them.
+        if matches!(self.phase, Phase::Stable | Phase::Assigning { .. })
+            && self.metadata_seen != cluster.metadata.generation
+        {
+            self.metadata_seen = cluster.metadata.generation;
+            if matches!(self.phase, Phase::Stable) && self.has_other_partitions(&cluster.metadata) {
+                self.join_again(now, "the topics have other partitions");
+            }
+            self.share_out(now, false, &cluster.metadata);
+        }
+        if matches!(self.phase, Phase::Over) && self.farewell.is_none() {
+            return;
+        }
+        self.coordinator.step(now, cluster);
+        let Some(node) = self.coordinator.node() else { return };
+        if self.farewell.is_some() || self.occupies_group_lane() {
+            cluster.want(Link { node, lane: Lane::Control });
+        }
+        if !matches!(self.phase, Phase::Alone | Phase::Idle | Phase::Over) {
+            cluster.want(Link { node, lane: Lane::Group });
+        }
+    }
+
+    fn has_other_partitions(&self, metadata: &Metadata) -> bool {
+        let differs = |(topic, count): (&Str, &i32)| {
+            metadata.topic(topic).is_some_and(|known| i32::try_from(known.partitions.len()) != Ok(*count))
+        };
+        self.shared_out.as_ref().is_some_and(|counts| counts.iter().any(differs))
+    }
+}

@@ -1,0 +1,113 @@
+//! The consumer on the bundled broker: everything that was produced is delivered in order, and what is finished is committed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ottla::{Client, Payload, SeekTo, When};
+use ottla_broker::TestBroker;
+
+const SOON: Duration = Duration::from_secs(10);
+
+async fn cluster(partitions: i32) -> (TestBroker, Client) {
+    let broker = TestBroker::builder().nodes(3).topic("t", partitions).start().await.expect("a broker");
+    let client = Client::builder().bootstrap(broker.bootstrap()).build().expect("valid settings");
+    (broker, client)
+}
+
+async fn produce(client: &Client, count: u32) {
+    let producer = client.producer().build().expect("valid settings");
+    let topic = producer.topic("t");
+    let mut window = ottla::Deliveries::default();
+    for n in 0..count {
+        window.push(topic.enqueue(Payload::keyed(&n.to_be_bytes(), &n.to_be_bytes())).await.expect("accepted"));
+    }
+    while let Some(written) = window.next().await {
+        written.expect("written");
+    }
+    producer.close(SOON).await;
+}
+
+fn committed(broker: &TestBroker) -> i64 {
+    broker.committed("g").values().sum()
+}
+
+#[tokio::test]
+async fn a_member_reads_everything_once_and_commits_every_nth_record() {
+    let (broker, client) = cluster(6).await;
+    produce(&client, 5_000).await;
+    let hybrid = When::Hybrid { records: 100, within: Duration::from_secs(60) };
+    let mut consumer = client.consumer().group("g").subscribe(["t"]).commit_when(hybrid).build().expect("valid settings");
+    let mut seen = BTreeSet::new();
+    let mut last = [-1; 6];
+    for _ in 0..5_000 {
+        let record = consumer.recv().await.expect("no error").expect("open");
+        let partition = usize::try_from(record.partition()).expect("0 to 5");
+        assert!(record.offset() > last[partition], "offsets of a partition rise");
+        last[partition] = record.offset();
+        seen.insert(record.value().expect("a value").to_vec());
+    }
+    assert_eq!(seen.len(), 5_000);
+    // The last record is in hand, not finished.
+    consumer.close(SOON).await.expect("left");
+    assert_eq!(committed(&broker), 4_999);
+}
+
+#[tokio::test]
+async fn committing_by_hand_covers_the_record_in_hand() {
+    let (broker, client) = cluster(1).await;
+    produce(&client, 10).await;
+    let mut consumer =
+        client.consumer().group("g").subscribe(["t"]).commit_when(When::Manual).build().expect("valid settings");
+    for _ in 0..3 {
+        consumer.recv().await.expect("no error").expect("open");
+    }
+    consumer.commit().await.expect("committed");
+    assert_eq!(committed(&broker), 3);
+    let record = consumer.recv().await.expect("no error").expect("open");
+    record.commit().await.expect("committed");
+    assert_eq!(committed(&broker), 4);
+    consumer.close(SOON).await.expect("left");
+    assert_eq!(committed(&broker), 4);
+}
+
+#[tokio::test]
+async fn two_members_share_a_topic() {
+    let (broker, client) = cluster(6).await;
+    let member = || client.consumer().group("g").subscribe(["t"]).commit_when(When::EachRecord).build().expect("valid");
+    let (mut one, mut two) = (member(), member());
+    produce(&client, 1_000).await;
+    let mut seen = BTreeSet::new();
+    while seen.len() < 1_000 {
+        let record = tokio::select! {
+            biased;
+            record = one.recv() => record,
+            record = two.recv() => record,
+        };
+        seen.insert(record.expect("no error").expect("open").offset() * 6);
+        if seen.len() >= 100 {
+            break;
+        }
+    }
+    let (first, second) = (one.control().assignment().len(), two.control().assignment().len());
+    assert!(first + second <= 6, "{first} and {second}");
+    one.close(SOON).await.expect("left");
+    two.close(SOON).await.expect("left");
+    drop(broker);
+}
+
+#[tokio::test]
+async fn after_a_seek_no_older_record_appears() {
+    let (_broker, client) = cluster(1).await;
+    produce(&client, 100).await;
+    let mut consumer = client.consumer().assign([("t", 0)]).build().expect("valid settings");
+    let control = consumer.control();
+    for _ in 0..10 {
+        consumer.recv().await.expect("no error").expect("open");
+    }
+    control.seek("t", 0, SeekTo::Offset(70)).await.expect("assigned");
+    assert_eq!(consumer.recv().await.expect("no error").expect("open").offset(), 70);
+    control.seek("t", 0, SeekTo::Beginning).await.expect("assigned");
+    assert_eq!(consumer.recv().await.expect("no error").expect("open").offset(), 0);
+    let batch = consumer.recv_batch(1_000, Duration::from_millis(20)).await.expect("no error").expect("open");
+    assert_eq!(batch.records.len(), 99);
+}
