@@ -182,7 +182,8 @@ impl Api {
 
     /// The API with this key, if this crate has its messages.
     pub fn find(key: ApiKey) -> Option<&'static Self> {
-        messages::APIS.iter().find(|api| api.key == key)
+        let found = messages::APIS.binary_search_by_key(&key, |api| api.key).ok()?;
+        messages::APIS.get(found)
     }
 }
 
