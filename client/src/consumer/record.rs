@@ -80,7 +80,7 @@ impl<'a> Record<'a> {
 
     /// The headers, in order, read as they are asked for.
     pub fn headers(&self) -> Headers<'a> {
-        self.inner.headers.clone()
+        self.inner.headers
     }
 
     /// A copy that outlives the loan. It pins no fetched memory.
@@ -94,7 +94,7 @@ impl<'a> Record<'a> {
             timestamp: self.inner.timestamp,
             key: copy(self.inner.key),
             value: copy(self.inner.value),
-            headers: self.inner.headers.clone().map(header).collect(),
+            headers: self.inner.headers.map(header).collect(),
         }
     }
 

@@ -57,7 +57,6 @@ asks! {
     Produce: ProduceRequest,
     Fetch: FetchRequest,
     ListOffsets: ListOffsetsRequest,
-    OffsetForLeaderEpoch: OffsetForLeaderEpochRequest,
     JoinGroup: JoinGroupRequest,
     SyncGroup: SyncGroupRequest,
     Heartbeat: HeartbeatRequest,

@@ -118,13 +118,6 @@ impl Cluster {
         }
     }
 
-    /// Nothing is to be sent on it any more; a dial that has not begun is given up.
-    pub(crate) fn unwant(&mut self, link: Link) {
-        if matches!(self.links.get(&link), Some(Phase::Wanted)) {
-            self.links.remove(&link);
-        }
-    }
-
     pub(crate) fn is_open(&self, link: Link) -> bool {
         matches!(self.links.get(&link), Some(Phase::Open { close: None, .. }))
     }

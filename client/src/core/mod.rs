@@ -95,6 +95,7 @@ pub(crate) struct Request {
 
 /// What a link is to do next.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made and used up at once, once a request")]
 pub(crate) enum Work {
     Request(Request),
     /// Close the link, for this reason.

@@ -71,6 +71,7 @@ struct Waiter<M> {
 }
 
 /// What a link finds when it asks for work.
+#[expect(clippy::large_enum_variant, reason = "made and used up at once, once a request")]
 pub(crate) enum Next {
     Work(Work),
     /// Nothing; ask again at this time, or when woken.

@@ -361,13 +361,15 @@ impl Topic {
     }
 }
 
+type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Delivery, Error>> + Send + 'a>>;
+
 /// The future of [`Topic::enqueue`].
 #[must_use = "a record is only sent when this is awaited"]
 pub struct Enqueue<'a> {
     topic: &'a Topic,
     payload: Payload<'a>,
     /// The slow way, once something was in the way.
-    waiting: Option<Pin<Box<dyn Future<Output = Result<Delivery, Error>> + Send + 'a>>>,
+    waiting: Option<Waiting<'a>>,
 }
 
 impl std::fmt::Debug for Enqueue<'_> {

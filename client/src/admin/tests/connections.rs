@@ -1,3 +1,6 @@
+//! Connections, deadlines and bootstrap addresses: what is kept, what is thrown away, and that every call ends.
+//! Time is virtual, so elapsed times are exact.
+
 use ottla_broker::Fault;
 use ottla_protocol::error_code::ErrorCode;
 

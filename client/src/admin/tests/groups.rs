@@ -1,3 +1,6 @@
+//! Groups as their coordinators see them. Their members are plain requests, so that no consumer of ours takes part.
+//! Each test makes the groups that it needs.
+
 use ottla_broker::Fault;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{

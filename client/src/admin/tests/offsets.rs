@@ -1,3 +1,6 @@
+//! Offsets of partitions and of groups, in every version that has a form of its own.
+//! Records and commits are made by others than the admin client.
+
 use ottla_broker::Fault;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{OffsetCommitPartition, OffsetCommitRequest, OffsetCommitTopic};

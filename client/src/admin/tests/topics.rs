@@ -1,3 +1,6 @@
+//! Creating, deleting and describing topics: who is refused, who is waited for, and what a lost answer means.
+//! Faults are those of the bundled broker, on the request that they name.
+
 use ottla_broker::Fault;
 use ottla_protocol::error_code::ErrorCode;
 
