@@ -158,7 +158,14 @@ impl Offsets {
     pub(crate) fn forget_look_ups(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) {
         for partition in partitions {
             self.sought.remove(&partition);
-            self.held.entry(partition).and_modify(|floor| *floor = -1);
+            self.forget_floor(&partition);
+        }
+    }
+
+    /// The largest offset was not committed, or is not to be the smallest any more.
+    fn forget_floor(&mut self, partition: &TopicPartition) {
+        if let Some(floor) = self.held.get_mut(partition) {
+            *floor = -1;
         }
     }
 
@@ -192,7 +199,8 @@ impl Offsets {
             }
         }
         let out = self.commit.iter().flat_map(|flight| &flight.content);
-        let open = out.chain(&self.waiting).map(|(partition, entry)| (partition.clone(), entry.number)).collect();
+        let open =
+            out.chain(&self.waiting).map(|(partition, entry)| (partition.clone(), entry.number)).collect();
         let by = now + self.client.default_api_timeout;
         self.calls.insert(id, Call { open, outcome, error: None, by });
         id
@@ -222,6 +230,9 @@ impl Offsets {
 
     /// Tells the calls what became of everything up to `number` of a partition.
     fn settle(&mut self, partition: &TopicPartition, number: u64, verdict: &Verdict) {
+        if let Verdict::Failed(_) = verdict {
+            self.forget_floor(partition);
+        }
         for call in self.calls.values_mut() {
             if call.open.get(partition).is_none_or(|open| *open > number) {
                 continue;
@@ -283,10 +294,16 @@ impl Offsets {
         }))
     }
 
-    fn ask_to_commit(&mut self, link: Link, identity: Identity, cluster: &mut Cluster) -> Result<Work, Error> {
+    fn ask_to_commit(
+        &mut self,
+        link: Link,
+        identity: Identity,
+        cluster: &mut Cluster,
+    ) -> Result<Work, Error> {
         let ids = topic_ids(self.waiting.keys(), cluster);
         // From version 10 on a request names topics by id alone.
-        let version = cluster.version::<OffsetCommitRequest>(link, if ids.is_some() { i16::MAX } else { 9 })?;
+        let version =
+            cluster.version::<OffsetCommitRequest>(link, if ids.is_some() { i16::MAX } else { 9 })?;
         let ids = ids.unwrap_or_default();
         let content = std::mem::take(&mut self.waiting);
         let mut topics: Vec<OffsetCommitTopic> = Vec::new();
@@ -301,7 +318,11 @@ impl Offsets {
                 Some(last) => last.partitions.push(partition),
                 None => {
                     let topic_id = ids.get(topic).copied().unwrap_or_default();
-                    topics.push(OffsetCommitTopic { name: topic.clone(), topic_id, partitions: vec![partition] });
+                    topics.push(OffsetCommitTopic {
+                        name: topic.clone(),
+                        topic_id,
+                        partitions: vec![partition],
+                    });
                 }
             }
         }
@@ -319,7 +340,8 @@ impl Offsets {
 
     fn ask_to_look_up(&mut self, link: Link, group: &Str, cluster: &mut Cluster) -> Result<Work, Error> {
         let ids = topic_ids(self.sought.keys(), cluster);
-        let version = cluster.version::<OffsetFetchRequest>(link, if ids.is_some() { i16::MAX } else { 9 })?;
+        let version =
+            cluster.version::<OffsetFetchRequest>(link, if ids.is_some() { i16::MAX } else { 9 })?;
         let ids = ids.unwrap_or_default();
         let mut topics: Vec<OffsetFetchTopic> = Vec::new();
         for TopicPartition { topic, partition } in self.sought.keys() {
@@ -339,9 +361,11 @@ impl Offsets {
             ask.topics = Some(topics);
         } else {
             let group_id = group.clone();
-            ask.groups = vec![OffsetFetchGroup { group_id, topics: Some(topics), ..OffsetFetchGroup::default() }];
+            ask.groups =
+                vec![OffsetFetchGroup { group_id, topics: Some(topics), ..OffsetFetchGroup::default() }];
         }
-        self.look_up = Some(Flight { link, content: self.sought.clone(), names: reverse(ids), identity: None });
+        self.look_up =
+            Some(Flight { link, content: self.sought.clone(), names: reverse(ids), identity: None });
         Ok(request(Ask::OffsetFetch(ask), version, self.client.request_timeout))
     }
 }
@@ -406,7 +430,9 @@ impl Offsets {
         }
         // What the answer leaves out is not known to be committed.
         again |= !flight.content.is_empty();
-        std::mem::take(&mut flight.content).into_iter().for_each(|(partition, entry)| self.put_back(partition, entry));
+        std::mem::take(&mut flight.content)
+            .into_iter()
+            .for_each(|(partition, entry)| self.put_back(partition, entry));
         self.commit_after = again.then(|| now + self.commit_backoff.next(&mut cluster.random));
         if !again {
             self.commit_backoff.reset();
@@ -483,7 +509,8 @@ impl Offsets {
         } else if is_worth_a_retry(code) {
             return;
         } else {
-            let error = Error::from_code(code, format_args!("{partition}: the committed offset cannot be read"));
+            let error =
+                Error::from_code(code, format_args!("{partition}: the committed offset cannot be read"));
             self.sought.remove(&partition);
             return self.events.push_back(Err(error));
         };
@@ -525,7 +552,8 @@ impl Offsets {
 
     pub(crate) fn tick(&mut self, now: Instant, group: &Group, cluster: &mut Cluster) {
         let wait = self.client.default_api_timeout;
-        let mut late = self.calls.values_mut().filter(|call| !call.open.is_empty() && call.by <= now).peekable();
+        let is_late = |call: &&mut Call| !call.open.is_empty() && call.by <= now;
+        let mut late = self.calls.values_mut().filter(is_late).peekable();
         if late.peek().is_none() {
             return;
         }
@@ -535,12 +563,17 @@ impl Offsets {
             Some(cause) => error.with_source(cause.clone()),
             None => error,
         };
+        let mut open = BTreeMap::new();
         for call in late {
-            call.open.clear();
+            open.append(&mut call.open);
             call.error.get_or_insert_with(|| error.clone());
         }
+        open.keys().for_each(|partition| self.forget_floor(partition));
         let waiting = std::mem::take(&mut self.waiting);
-        self.waiting = waiting.into_iter().filter(|(partition, entry)| self.is_awaited(partition, entry.number)).collect();
+        self.waiting = waiting
+            .into_iter()
+            .filter(|(partition, entry)| self.is_awaited(partition, entry.number))
+            .collect();
     }
 
     /// Wants the link that it needs. To be called after whatever may have changed something.
@@ -627,6 +660,8 @@ fn judge_commit(code: ErrorCode, partition: &TopicPartition, identity: Option<&I
         ErrorCode::ILLEGAL_GENERATION if is_member => Verdict::OtherGeneration,
         ErrorCode::UNKNOWN_MEMBER_ID if is_member => Verdict::Superseded,
         code if code.is_retriable() => Verdict::Again,
-        code => Verdict::Failed(Error::from_code(code, format_args!("{partition}: the offset was not committed"))),
+        code => {
+            Verdict::Failed(Error::from_code(code, format_args!("{partition}: the offset was not committed")))
+        }
     }
 }

@@ -33,14 +33,17 @@ pub(super) fn range(members: &[Member], counts: &Counts) -> Shares {
     let mut shares = vec![Vec::new(); members.len()];
     let order = in_order(members);
     for (topic, &count) in counts {
-        let subscribers: Vec<usize> = order.iter().copied().filter(|at| members[*at].topics.contains(topic)).collect();
+        let subscribers: Vec<usize> =
+            order.iter().copied().filter(|at| members[*at].topics.contains(topic)).collect();
         let mut left = subscribers.len();
         let mut next = 0;
         for at in subscribers {
             let divisor = i32::try_from(left).unwrap_or(i32::MAX);
             // What is left, divided by those who are left and rounded up: who comes first has the remainder.
-            let end = next + (count - next).div_euclid(divisor) + i32::from((count - next).rem_euclid(divisor) > 0);
-            shares[at].extend((next..end).map(|partition| TopicPartition { topic: topic.clone(), partition }));
+            let end =
+                next + (count - next).div_euclid(divisor) + i32::from((count - next).rem_euclid(divisor) > 0);
+            shares[at]
+                .extend((next..end).map(|partition| TopicPartition { topic: topic.clone(), partition }));
             (next, left) = (end, left - 1);
         }
     }
@@ -58,7 +61,8 @@ pub(super) fn cooperative_sticky(members: &[Member], counts: &Counts) -> Shares 
         Some(claim) => claim.owner == Some(at),
         None => true,
     };
-    let list = |(at, share): (usize, &Share)| share.list().filter(|partition| may_have(at, partition)).collect();
+    let list =
+        |(at, share): (usize, &Share)| share.list().filter(|partition| may_have(at, partition)).collect();
     plan.shares.iter().enumerate().map(list).collect()
 }
 
@@ -144,7 +148,8 @@ impl<'a> Plan<'a> {
         let mut shares = vec![Share::default(); members.len()];
         for (TopicPartition { topic, partition }, claim) in &claims {
             let exists = counts.get(topic).is_some_and(|count| (0..*count).contains(partition));
-            if let Some(owner) = claim.owner.filter(|owner| exists && members[*owner].topics.contains(topic)) {
+            if let Some(owner) = claim.owner.filter(|owner| exists && members[*owner].topics.contains(topic))
+            {
                 shares[owner].insert(topic, *partition);
             }
         }
@@ -160,8 +165,10 @@ impl<'a> Plan<'a> {
         }
         topics.sort_by_key(|(readers, ..)| readers.len());
         for (readers, topic, count) in topics {
-            let owned: Vec<&BTreeSet<i32>> = self.shares.iter().filter_map(|share| share.topics.get(topic)).collect();
-            let free: Vec<i32> = (0..count).filter(|p| !owned.iter().any(|owned| owned.contains(p))).collect();
+            let owned: Vec<&BTreeSet<i32>> =
+                self.shares.iter().filter_map(|share| share.topics.get(topic)).collect();
+            let free: Vec<i32> =
+                (0..count).filter(|p| !owned.iter().any(|owned| owned.contains(p))).collect();
             for partition in free {
                 let size = |at: &usize| (self.shares[*at].size, self.shares[*at].count(topic));
                 if let Some(smallest) = readers.iter().copied().min_by_key(size) {
@@ -200,7 +207,8 @@ impl<'a> Plan<'a> {
     fn movable(&self, from: usize, to: usize) -> Option<(Str, i32)> {
         let (from_share, to_share) = (&self.shares[from], &self.shares[to]);
         let topics = self.members[to].topics.iter().filter(|topic| from_share.count(topic) > 0);
-        let topic = topics.max_by_key(|topic| from_share.count(topic).saturating_sub(to_share.count(topic)))?;
+        let topic =
+            topics.max_by_key(|topic| from_share.count(topic).saturating_sub(to_share.count(topic)))?;
         let is_new = |partition: &&i32| {
             let named = TopicPartition { topic: topic.clone(), partition: **partition };
             self.claims.get(&named).is_none_or(|claim| claim.owner != Some(from))

@@ -9,18 +9,18 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ottla_protocol::api::Request as Api;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
-    HeartbeatRequest, HeartbeatResponse, JoinGroupProtocol, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeavingMember, SyncGroupAssignment, SyncGroupRequest, SyncGroupResponse,
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+    SyncGroupAssignment, SyncGroupRequest, SyncGroupResponse,
 };
 use ottla_protocol::wire::Str;
 
 use super::assign::{Counts, Member};
 use super::coordinator::Coordinator;
+use super::membership::Membership;
 use super::{GroupEvent, Identity, leader};
-use crate::config::{Assignor, ClientConfig, ConsumerConfig, Source, wire_millis};
+use crate::config::{Assignor, ClientConfig, ConsumerConfig};
 use crate::core::ask::{Answer, Ask};
 use crate::core::backoff::{Backoff, Random};
 use crate::core::cluster::Cluster;
@@ -31,19 +31,25 @@ use crate::error::{Error, ErrorKind};
 /// What a JoinGroup may take longer than the rebalance it waits for.
 const JOIN_SLACK: Duration = Duration::from_secs(5);
 
-/// The protocol type of consumers, as against others that use groups.
-const CONSUMER: Str = Str::from_static("consumer");
-
 #[derive(Debug)]
 enum Phase {
     /// Not a member: the partitions are named by hand, and only the group's offsets are used.
     Alone,
     /// A JoinGroup is due at this time, or out.
-    Joining { after: Instant },
+    Joining {
+        after: Instant,
+    },
     /// We lead, and wait for the metadata of what the members read, but not for ever.
-    Assigning { members: Vec<Member>, assignor: Assignor, until: Instant },
+    Assigning {
+        members: Vec<Member>,
+        assignor: Assignor,
+        until: Instant,
+    },
     /// A SyncGroup is due at this time, or out.
-    Syncing { shares: Vec<SyncGroupAssignment>, after: Instant },
+    Syncing {
+        shares: Vec<SyncGroupAssignment>,
+        after: Instant,
+    },
     Stable,
     /// The reader was told to give these up; we join again when it has.
     Revoking(BTreeSet<TopicPartition>),
@@ -85,14 +91,9 @@ struct Farewell {
 pub(crate) struct Group {
     config: Arc<ConsumerConfig>,
     client: Arc<ClientConfig>,
-    id: Str,
-    topics: Vec<Str>,
+    member: Membership,
     coordinator: Coordinator,
     phase: Phase,
-    member_id: Str,
-    /// -1 while we have none.
-    generation: i32,
-    assignor: Option<Assignor>,
     /// Of a leader: the partitions that it shared out. When there are others, it joins again.
     shared_out: Option<Counts>,
     metadata_seen: u64,
@@ -115,18 +116,12 @@ pub(crate) struct Group {
 // What the reader asks for.
 impl Group {
     pub(crate) fn new(config: Arc<ConsumerConfig>, client: Arc<ClientConfig>, now: Instant) -> Self {
-        let id = config.group_id.clone().unwrap_or_default();
-        let topics = match &config.source {
-            Source::Topics(topics) => topics.clone(),
-            Source::Nothing | Source::Partitions(_) => Vec::new(),
-        };
-        let is_member = !topics.is_empty();
+        let member = Membership::new(config.clone(), &client);
+        let is_member = !member.topics.is_empty();
         Self {
-            coordinator: Coordinator::new(id.clone(), is_member, &client, now),
+            coordinator: Coordinator::new(member.group.clone(), is_member, &client, now),
             phase: if is_member { Phase::Joining { after: now } } else { Phase::Alone },
-            member_id: Str::default(),
-            generation: -1,
-            assignor: None,
+            member,
             shared_out: None,
             metadata_seen: 0,
             owned: BTreeSet::new(),
@@ -139,8 +134,6 @@ impl Group {
             failure: None,
             backoff: Backoff::new(client.retry_backoff, client.retry_backoff_max),
             events: VecDeque::new(),
-            id,
-            topics,
             config,
             client,
         }
@@ -188,16 +181,10 @@ impl Group {
 
     /// Who commits now. `None` while the group is between two generations, and when we belong to none.
     pub(crate) fn identity(&self) -> Option<Identity> {
-        let identity = |instance_id: Option<Str>| Identity {
-            group: self.id.clone(),
-            member_id: self.member_id.clone(),
-            generation: self.generation,
-            instance_id,
-        };
         match self.phase {
-            Phase::Alone => Some(identity(None)),
-            Phase::Stable | Phase::Revoking(_) | Phase::Joining { .. } if self.generation >= 0 => {
-                Some(identity(self.config.group_instance_id.clone()))
+            Phase::Alone => Some(self.member.identity()),
+            Phase::Stable | Phase::Revoking(_) | Phase::Joining { .. } if self.member.generation >= 0 => {
+                Some(self.member.identity())
             }
             _ => None,
         }
@@ -215,7 +202,7 @@ impl Group {
 
     /// The group's name.
     pub(crate) fn id(&self) -> &Str {
-        &self.id
+        &self.member.group
     }
 
     pub(crate) fn coordinator(&self) -> Option<i32> {
@@ -261,7 +248,7 @@ impl Group {
         };
         if work.is_ok() && duty != Duty::Find {
             let live = true;
-            self.flights.push(Flight { link, duty, sent: now, generation: self.generation, live });
+            self.flights.push(Flight { link, duty, sent: now, generation: self.member.generation, live });
         }
         Some(work.unwrap_or_else(|error| {
             self.fail(error.clone());
@@ -294,15 +281,18 @@ impl Group {
     }
 
     fn due_on_control_lane(&self, link: Link) -> Option<(Instant, Duty)> {
-        let out = |duty| self.flights.iter().any(|flight| flight.link == link && flight.duty == duty && flight.live);
+        let out = |duty| {
+            self.flights.iter().any(|flight| flight.link == link && flight.duty == duty && flight.live)
+        };
         let farewell = self.farewell.as_ref().filter(|_| !out(Duty::Leave)).map(|it| (it.since, Duty::Leave));
-        let heartbeat = (self.occupies_group_lane() && !out(Duty::Heartbeat)).then_some((self.next_heartbeat, Duty::Heartbeat));
+        let heartbeat = (self.occupies_group_lane() && !out(Duty::Heartbeat))
+            .then_some((self.next_heartbeat, Duty::Heartbeat));
         farewell.into_iter().chain(heartbeat).min_by_key(|(at, _)| *at)
     }
 
     /// Whether the coordinator expects heartbeats of us.
     fn is_alive(&self) -> bool {
-        self.generation >= 0 && !matches!(self.phase, Phase::Alone | Phase::Idle | Phase::Over)
+        self.member.generation >= 0 && !matches!(self.phase, Phase::Alone | Phase::Idle | Phase::Over)
     }
 
     /// Whether heartbeats have to take the other lane.
@@ -313,83 +303,47 @@ impl Group {
 
     fn join(&mut self, link: Link, cluster: &mut Cluster) -> Result<Work, Error> {
         let version = cluster.version::<JoinGroupRequest>(link, i16::MAX)?;
-        let instance_id = self.config.group_instance_id.clone();
-        if instance_id.is_some() && version < 5 {
-            let message = format!("broker {} is too old for group.instance.id (KIP-345)", link.node);
-            return Err(Error::new(ErrorKind::UnsupportedVersion, message));
-        }
-        let mut protocols = Vec::new();
-        for assignor in &self.config.assignors {
-            let rack = self.client.client_rack.clone();
-            let metadata = leader::write_subscription(*assignor, &self.topics, &self.owned, self.generation, rack)
-                .map_err(|e| Error::new(ErrorKind::InvalidArgument, format!("the subscription: {e}")).with_source(e))?;
-            protocols.push(JoinGroupProtocol { name: Str::from_static(assignor.name()), metadata });
-        }
-        let rebalance_timeout = self.config.max_poll_interval;
-        let ask = Ask::JoinGroup(JoinGroupRequest {
-            group_id: self.id.clone(),
-            session_timeout_ms: wire_millis(self.config.session_timeout),
-            rebalance_timeout_ms: wire_millis(rebalance_timeout),
-            member_id: self.member_id.clone(),
-            group_instance_id: instance_id,
-            protocol_type: CONSUMER,
-            protocols,
-            reason: Some(Str::from_static(self.reason)),
-        });
-        Ok(Work::Request(Request { ask, version, timeout: rebalance_timeout + JOIN_SLACK, answered: true }))
+        let ask = Ask::JoinGroup(self.member.join_request(&self.owned, self.reason, version)?);
+        Ok(request(ask, version, self.config.max_poll_interval + JOIN_SLACK))
     }
 
     fn sync(&mut self, link: Link, cluster: &mut Cluster) -> Result<Work, Error> {
         let version = cluster.version::<SyncGroupRequest>(link, i16::MAX)?;
-        let assignments = match &self.phase {
+        let shares = match &self.phase {
             Phase::Syncing { shares, .. } => shares.clone(),
             _ => Vec::new(),
         };
-        let ask = Ask::SyncGroup(SyncGroupRequest {
-            group_id: self.id.clone(),
-            generation_id: self.generation,
-            member_id: self.member_id.clone(),
-            group_instance_id: self.config.group_instance_id.clone(),
-            protocol_type: Some(CONSUMER),
-            protocol_name: self.assignor.map(|assignor| Str::from_static(assignor.name())),
-            assignments,
-        });
         // It waits for the leader as a JoinGroup waits for the members.
         let timeout = self.config.max_poll_interval + JOIN_SLACK;
-        Ok(Work::Request(Request { ask, version, timeout, answered: true }))
+        Ok(request(Ask::SyncGroup(self.member.sync_request(shares)), version, timeout))
     }
 
     fn beat(&mut self, link: Link, cluster: &mut Cluster) -> Result<Work, Error> {
         let version = cluster.version::<HeartbeatRequest>(link, i16::MAX)?;
-        let ask = Ask::Heartbeat(HeartbeatRequest {
-            group_id: self.id.clone(),
-            generation_id: self.generation,
-            member_id: self.member_id.clone(),
-            group_instance_id: self.config.group_instance_id.clone(),
-        });
         // Late enough for a slow broker, and early enough to try another one within the session.
         let timeout = self.client.request_timeout.min(self.config.session_timeout / 2);
-        Ok(Work::Request(Request { ask, version, timeout, answered: true }))
+        Ok(request(Ask::Heartbeat(self.member.heartbeat_request()), version, timeout))
     }
 
     fn ask_to_leave(&mut self, link: Link, cluster: &mut Cluster) -> Result<Work, Error> {
         let version = cluster.version::<LeaveGroupRequest>(link, i16::MAX)?;
-        let (member_id, reason) = self.farewell.as_ref().map(|it| (it.member_id.clone(), it.reason)).unwrap_or_default();
-        let reason = Some(Str::from_static(reason));
-        let members = vec![LeavingMember { member_id: member_id.clone(), group_instance_id: None, reason }];
-        let ask = match version {
-            ..=2 => LeaveGroupRequest { group_id: self.id.clone(), member_id, members: Vec::new() },
-            _ => LeaveGroupRequest { group_id: self.id.clone(), member_id: Str::default(), members },
-        };
-        let timeout = self.client.request_timeout;
-        Ok(Work::Request(Request { ask: Ask::LeaveGroup(ask), version, timeout, answered: true }))
+        let farewell = self.farewell.as_ref().map(|it| (it.member_id.clone(), it.reason));
+        let (member_id, reason) = farewell.unwrap_or_default();
+        let ask = Ask::LeaveGroup(self.member.leave_request(member_id, reason, version));
+        Ok(request(ask, version, self.client.request_timeout))
     }
 }
 
 // What comes back.
 impl Group {
     /// Takes an answer in, if it answers one of this machine's requests.
-    pub(crate) fn handle(&mut self, now: Instant, link: Link, answer: &Answer, cluster: &mut Cluster) -> bool {
+    pub(crate) fn handle(
+        &mut self,
+        now: Instant,
+        link: Link,
+        answer: &Answer,
+        cluster: &mut Cluster,
+    ) -> bool {
         match answer {
             Answer::FindCoordinator(response) => {
                 if let Err(error) = self.coordinator.answered(now, link, response, cluster) {
@@ -436,7 +390,7 @@ impl Group {
         let code = response.error_code;
         if code == ErrorCode::MEMBER_ID_REQUIRED {
             // KIP-394: the id comes first, so that a client which gives up leaves no ghost behind.
-            self.member_id = Str::from(&*response.member_id);
+            self.member.member_id = Str::from(&*response.member_id);
             self.phase = Phase::Joining { after: now };
             return;
         }
@@ -445,18 +399,15 @@ impl Group {
         }
         self.prove_contact(flight);
         self.coordinator.alive();
-        self.generation = response.generation_id;
-        self.member_id = Str::from(&*response.member_id);
+        self.member.generation = response.generation_id;
+        self.member.member_id = Str::from(&*response.member_id);
         self.next_heartbeat = now + self.config.heartbeat_interval;
         self.shared_out = None;
-        let named = |assignor: &&Assignor| response.protocol_name.as_deref() == Some(assignor.name());
-        self.assignor = self.config.assignors.iter().find(named).copied();
-        let Some(assignor) = self.assignor else {
-            let name = response.protocol_name.as_deref().unwrap_or_default();
-            let message = format!("group {}: the coordinator chose the assignor {name:?}, which this member lacks", self.id);
-            return self.fail(Error::new(ErrorKind::Protocol, message));
+        let assignor = match self.member.choose(response.protocol_name.as_deref()) {
+            Ok(assignor) => assignor,
+            Err(error) => return self.fail(error),
         };
-        if response.leader != self.member_id {
+        if response.leader != self.member.member_id {
             self.phase = Phase::Syncing { shares: Vec::new(), after: now };
             return;
         }
@@ -486,7 +437,7 @@ impl Group {
                 self.phase = Phase::Syncing { shares, after: now };
             }
             Err(e) => {
-                let message = format!("group {}: the assignment cannot be written: {e}", self.id);
+                let message = format!("group {}: the assignment cannot be written: {e}", self.member.group);
                 self.fail(Error::new(ErrorKind::Protocol, message).with_source(e));
             }
         }
@@ -504,7 +455,8 @@ impl Group {
                 self.take_up(share);
             }
             Err(e) => {
-                let message = format!("group {}: the leader's assignment cannot be read: {e}", self.id);
+                let message =
+                    format!("group {}: the leader's assignment cannot be read: {e}", self.member.group);
                 self.fail(Error::new(ErrorKind::Protocol, message).with_source(e));
             }
         }
@@ -513,7 +465,9 @@ impl Group {
     /// Tells the reader what it has from now on. An eager member has given everything up before it joined.
     fn take_up(&mut self, share: Vec<TopicPartition>) {
         // What was not asked for is refused: a broken leader must not make the application read it.
-        let subscribed = |partition: &TopicPartition| self.topics.contains(&partition.topic) && partition.partition >= 0;
+        let subscribed = |partition: &TopicPartition| {
+            self.member.topics.contains(&partition.topic) && partition.partition >= 0
+        };
         let share: BTreeSet<TopicPartition> = share.into_iter().filter(subscribed).collect();
         let revoked: BTreeSet<TopicPartition> = self.owned.difference(&share).cloned().collect();
         let added: Vec<TopicPartition> = share.difference(&self.owned).cloned().collect();
@@ -531,10 +485,16 @@ impl Group {
         }
     }
 
-    fn has_beaten(&mut self, now: Instant, flight: &Flight, response: &HeartbeatResponse, cluster: &mut Cluster) {
+    fn has_beaten(
+        &mut self,
+        now: Instant,
+        flight: &Flight,
+        response: &HeartbeatResponse,
+        cluster: &mut Cluster,
+    ) {
         self.next_heartbeat = now + self.config.heartbeat_interval;
-        self.topics.iter().for_each(|topic| cluster.metadata.want(now, topic));
-        if flight.generation != self.generation {
+        self.member.topics.iter().for_each(|topic| cluster.metadata.want(now, topic));
+        if flight.generation != self.member.generation {
             return;
         }
         match response.error_code {
@@ -572,33 +532,15 @@ impl Group {
                 self.lose_membership(now, "the group went on without this member", cluster);
             }
             ErrorCode::UNKNOWN_MEMBER_ID => {
-                self.member_id = Str::default();
+                self.member.member_id = Str::default();
                 self.lose_membership(now, "the coordinator forgot this member", cluster);
             }
             code if code.is_retriable() => {
                 let after = now + self.backoff.next(&mut cluster.random);
                 self.postpone(flight.duty, after);
             }
-            code => self.fail(self.describe(code)),
+            code => self.fail(self.member.describe(code)),
         }
-    }
-
-    fn describe(&self, code: ErrorCode) -> Error {
-        let names: Vec<&str> = self.config.assignors.iter().map(|assignor| assignor.name()).collect();
-        let subject = match code {
-            ErrorCode::INCONSISTENT_GROUP_PROTOCOL => {
-                format!("group {}, whose members need an assignor in common with {names:?}", self.id)
-            }
-            ErrorCode::INVALID_SESSION_TIMEOUT => {
-                format!("group {}, session.timeout.ms {}", self.id, self.config.session_timeout.as_millis())
-            }
-            ErrorCode::FENCED_INSTANCE_ID => {
-                let instance_id = self.config.group_instance_id.as_deref().unwrap_or_default();
-                format!("group {}, group.instance.id {instance_id}", self.id)
-            }
-            _ => format!("group {}", self.id),
-        };
-        Error::from_code(code, subject)
     }
 
     /// The same request again, at this time.
@@ -613,7 +555,8 @@ impl Group {
     /// What was out on the link is unanswered.
     pub(crate) fn lost(&mut self, now: Instant, link: Link, cluster: &mut Cluster) {
         self.coordinator.lost(now, link, &mut cluster.random);
-        let (lost, kept) = std::mem::take(&mut self.flights).into_iter().partition(|flight| flight.link == link);
+        let (lost, kept) =
+            std::mem::take(&mut self.flights).into_iter().partition(|flight| flight.link == link);
         self.flights = kept;
         for flight in Vec::<Flight>::into_iter(lost).filter(|flight| flight.live) {
             match flight.duty {
@@ -635,17 +578,12 @@ impl Group {
     fn join_again(&mut self, now: Instant, reason: &'static str) {
         self.reason = reason;
         self.shared_out = None;
-        if self.is_cooperative() || self.owned.is_empty() {
+        if self.member.is_cooperative() || self.owned.is_empty() {
             self.phase = Phase::Joining { after: now };
         } else {
             self.events.push_back(GroupEvent::Revoke(self.owned.iter().cloned().collect()));
             self.phase = Phase::Revoking(self.owned.clone());
         }
-    }
-
-    /// As Java decides it: one eager assignor makes the member eager.
-    fn is_cooperative(&self) -> bool {
-        self.config.assignors.iter().all(|assignor| *assignor == Assignor::CooperativeSticky)
     }
 
     /// The generation goes on without us: nothing that we have is ours any more.
@@ -657,7 +595,7 @@ impl Group {
     }
 
     fn lose_everything(&mut self) {
-        self.generation = -1;
+        self.member.generation = -1;
         self.shared_out = None;
         if !self.owned.is_empty() {
             self.events.push_back(GroupEvent::Lost(std::mem::take(&mut self.owned).into_iter().collect()));
@@ -676,19 +614,25 @@ impl Group {
 
     /// A dynamic member tells the coordinator that it goes; a static one keeps its place.
     fn say_farewell(&mut self, now: Instant, reason: &'static str) {
-        if self.config.group_instance_id.is_none() && !self.member_id.is_empty() {
-            self.flights.iter_mut().filter(|flight| flight.duty == Duty::Leave).for_each(|flight| flight.live = false);
-            let member_id = std::mem::take(&mut self.member_id);
+        if !self.member.is_static() && !self.member.member_id.is_empty() {
+            self.flights
+                .iter_mut()
+                .filter(|flight| flight.duty == Duty::Leave)
+                .for_each(|flight| flight.live = false);
+            let member_id = std::mem::take(&mut self.member.member_id);
             self.farewell = Some(Farewell { member_id, reason, since: now });
         }
     }
 
     fn end(&mut self) {
         self.phase = Phase::Over;
-        self.generation = -1;
+        self.member.generation = -1;
         self.owned.clear();
         self.poll_by = None;
-        self.flights.iter_mut().filter(|flight| flight.duty != Duty::Leave).for_each(|flight| flight.live = false);
+        self.flights
+            .iter_mut()
+            .filter(|flight| flight.duty != Duty::Leave)
+            .for_each(|flight| flight.live = false);
     }
 
     fn fail(&mut self, error: Error) {
@@ -714,15 +658,19 @@ impl Group {
     }
 
     fn session_end(&self) -> Option<Instant> {
-        (self.generation >= 0 && !self.owned.is_empty()).then(|| self.contact + self.config.session_timeout)
+        (self.member.generation >= 0 && !self.owned.is_empty())
+            .then(|| self.contact + self.config.session_timeout)
     }
 
     pub(crate) fn tick(&mut self, now: Instant, cluster: &mut Cluster) {
         if self.session_end().is_some_and(|at| at <= now) {
             self.lose_membership(now, "no sign of life arrived within the session timeout", cluster);
         }
-        if self.poll_by.is_some_and(|at| at <= now) {
-            self.poll_by = None;
+        if self.poll_by.is_some_and(|at| at <= now) && matches!(self.phase, Phase::Idle) {
+            self.poll_by = Some(now + self.config.heartbeat_interval);
+        } else if self.poll_by.is_some_and(|at| at <= now) {
+            // From here on it is when to look again whether the application has come back.
+            self.poll_by = Some(now + self.config.heartbeat_interval);
             self.close_flights("the application asks for no records", cluster);
             self.say_farewell(now, "the application asked for no record within max.poll.interval.ms");
             self.lose_everything();
@@ -765,4 +713,8 @@ impl Group {
         };
         self.shared_out.as_ref().is_some_and(|counts| counts.iter().any(differs))
     }
+}
+
+fn request(ask: Ask, version: i16, timeout: Duration) -> Work {
+    Work::Request(Request { ask, version, timeout, answered: true })
 }

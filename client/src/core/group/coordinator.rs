@@ -79,7 +79,10 @@ impl Coordinator {
         let ask = if version < 4 {
             FindCoordinatorRequest { key: self.group.clone(), ..FindCoordinatorRequest::default() }
         } else {
-            FindCoordinatorRequest { coordinator_keys: vec![self.group.clone()], ..FindCoordinatorRequest::default() }
+            FindCoordinatorRequest {
+                coordinator_keys: vec![self.group.clone()],
+                ..FindCoordinatorRequest::default()
+            }
         };
         let timeout = cluster.config.request_timeout;
         Ok(Work::Request(Request { ask: Ask::FindCoordinator(ask), version, timeout, answered: true }))

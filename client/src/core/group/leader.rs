@@ -48,7 +48,9 @@ fn read_member(member: &JoinGroupMember) -> Member {
     let said = ConsumerProtocolSubscription::from_bytes(member.metadata.clone()).unwrap_or_default();
     // KIP-792; a sticky member of an older client says it in its own data.
     let generation = match &said.user_data {
-        Some(data) if said.generation_id < 0 => data.first_chunk().map_or(-1, |bytes| i32::from_be_bytes(*bytes)),
+        Some(data) if said.generation_id < 0 => {
+            data.first_chunk().map_or(-1, |bytes| i32::from_be_bytes(*bytes))
+        }
         _ => said.generation_id,
     };
     Member {
@@ -78,7 +80,8 @@ pub(super) fn write_shares(
         Assignor::CooperativeSticky => cooperative_sticky(members, counts),
     };
     let write = |(member, share): (&Member, Vec<TopicPartition>)| {
-        let assignment = ConsumerProtocolAssignment { assigned_partitions: by_topic(&share), user_data: None };
+        let assignment =
+            ConsumerProtocolAssignment { assigned_partitions: by_topic(&share), user_data: None };
         let assignment = assignment.to_bytes(ConsumerProtocolAssignment::LATEST)?;
         Ok(SyncGroupAssignment { member_id: member.id.clone(), assignment })
     };
@@ -99,7 +102,9 @@ fn by_topic<'a>(partitions: impl IntoIterator<Item = &'a TopicPartition>) -> Vec
     for TopicPartition { topic, partition } in partitions {
         match topics.last_mut().filter(|last| last.topic == *topic) {
             Some(last) => last.partitions.push(*partition),
-            None => topics.push(ConsumerProtocolPartitions { topic: topic.clone(), partitions: vec![*partition] }),
+            None => {
+                topics.push(ConsumerProtocolPartitions { topic: topic.clone(), partitions: vec![*partition] })
+            }
         }
     }
     topics

@@ -9,6 +9,7 @@ mod assign;
 mod classic;
 mod coordinator;
 mod leader;
+mod membership;
 
 use ottla_protocol::wire::Str;
 
