@@ -29,6 +29,10 @@ impl Wire {
         let (stream, server) = tokio::io::duplex(256 * 1024);
         let broker = broker.clone();
         tokio::spawn(async move { broker.serve(node, "127.0.0.1", server).await });
+        Self::over(stream)
+    }
+
+    pub fn over(stream: DuplexStream) -> Self {
         Self { stream, inbox: BytesMut::new(), correlation: 0, client_id: "test" }
     }
 
