@@ -5,12 +5,14 @@
 //! run's seed, in every world.
 
 use crate::checks::{Log, Logged};
+use crate::cluster::{CLIENT_ID, SimulatedCluster};
 use crate::judge::{self, Judge};
 use crate::kafka::KafkaCluster;
 use crate::random::Random;
 use crate::record::RecordId;
 use crate::world::Simulation;
 use crate::{Failure, fail};
+use ottla_broker::TestBroker;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -32,7 +34,8 @@ struct Inner {
 }
 
 enum Place {
-    Simulator(Simulation),
+    Simulator(Simulation, SimulatedCluster),
+    Bundled(TestBroker),
     Kafka(Arc<KafkaCluster>),
 }
 
@@ -52,19 +55,24 @@ impl<T> Task<T> {
 
 impl Backend {
     /// The simulator.
-    pub async fn simulated(simulation: Simulation, seed: u64) -> Result<Self, Failure> {
+    pub fn simulated(simulation: Simulation, seed: u64) -> Result<Self, Failure> {
         let network = simulation.network.clone();
         let dial: judge::Dial = Arc::new(move |host, port| {
             let opening = network.connect(host, port);
             Box::pin(async move { Ok(Box::new(opening.await?) as Box<dyn judge::Stream>) })
         });
-        let bootstrap = "node-1:9092,node-2:9092,node-3:9092".to_string();
+        let cluster = SimulatedCluster::start(&simulation)?;
+        let bootstrap = cluster.bootstrap();
         let judge = Judge::new(dial, &bootstrap)?;
-        Ok(Self::new(Place::Simulator(simulation), judge, bootstrap, seed))
+        Ok(Self::new(Place::Simulator(simulation, cluster), judge, bootstrap, seed))
     }
 
-    /// Ends what the backend started.
-    pub async fn stop(&self) {}
+    /// The bundled broker over TCP.
+    pub fn bundled(broker: TestBroker, seed: u64) -> Result<Self, Failure> {
+        let bootstrap = broker.bootstrap();
+        let judge = Judge::new(judge::tcp(), &bootstrap)?;
+        Ok(Self::new(Place::Bundled(broker), judge, bootstrap, seed))
+    }
 
     /// Apache Kafka.
     pub fn kafka(cluster: Arc<KafkaCluster>, seed: u64) -> Result<Self, Failure> {
@@ -75,6 +83,15 @@ impl Backend {
 
     fn new(place: Place, judge: Judge, bootstrap: String, seed: u64) -> Self {
         Backend(Arc::new(Inner { place, judge, bootstrap, seed, names: AtomicU32::new(0) }))
+    }
+
+    /// Ends the cluster, if it was started for one scenario.
+    pub fn stop(&self) {
+        match &self.0.place {
+            Place::Simulator(_, cluster) => cluster.stop(),
+            Place::Bundled(broker) => broker.stop(),
+            Place::Kafka(_) => {}
+        }
     }
 
     /// `host:port` of every node, separated by commas.
@@ -95,10 +112,10 @@ impl Backend {
     /// A client's builder in this world that looks for the cluster at another address.
     pub fn client_at(&self, bootstrap: &str) -> ottla::ClientBuilder {
         // A name of our own: the one that the client makes up counts on across runs.
-        let builder = ottla::Client::builder().bootstrap(bootstrap).client_id("scenario");
+        let builder = ottla::Client::builder().bootstrap(bootstrap).client_id(CLIENT_ID);
         match &self.0.place {
-            Place::Simulator(simulation) => builder.world(Arc::new(simulation.clone())),
-            Place::Kafka(_) => builder,
+            Place::Simulator(simulation, _) => builder.world(Arc::new(simulation.clone())),
+            Place::Bundled(_) | Place::Kafka(_) => builder,
         }
     }
 
@@ -119,12 +136,21 @@ impl Backend {
         Ok(name)
     }
 
+    /// A name of a group, whose coordinator may be moved.
+    pub fn group(&self, name: &str) -> String {
+        let name = self.unique(name);
+        if let Place::Simulator(_, cluster) = &self.0.place {
+            cluster.know_group(&name);
+        }
+        name
+    }
+
     /// A name that nobody else uses on this cluster.
     pub fn unique(&self, name: &str) -> String {
         let number = self.0.names.fetch_add(1, Ordering::Relaxed);
         match &self.0.place {
-            Place::Simulator(_) => format!("{name}-{number}"),
-            Place::Kafka(_) => format!("{name}-{}-{number}", self.0.seed),
+            Place::Simulator(..) => format!("{name}-{number}"),
+            Place::Bundled(_) | Place::Kafka(_) => format!("{name}-{}-{number}", self.0.seed),
         }
     }
 
@@ -154,8 +180,8 @@ impl Backend {
     /// More records where they cost real time only, fewer where each run counts.
     pub fn scale(&self, simulated: u32) -> u32 {
         match &self.0.place {
-            Place::Simulator(_) => simulated,
-            Place::Kafka(_) => simulated * 4,
+            Place::Simulator(..) => simulated,
+            Place::Bundled(_) | Place::Kafka(_) => simulated * 4,
         }
     }
 
@@ -166,21 +192,21 @@ impl Backend {
         task: impl Future<Output = T> + Send + 'static,
     ) -> Task<T> {
         match &self.0.place {
-            Place::Simulator(simulation) => Task(name, simulation.spawn(name, task)),
-            Place::Kafka(_) => Task(name, tokio::spawn(async { Some(task.await) })),
+            Place::Simulator(simulation, _) => Task(name, simulation.spawn(name, task)),
+            Place::Bundled(_) | Place::Kafka(_) => Task(name, tokio::spawn(async { Some(task.await) })),
         }
     }
 
     /// Watches for somebody who sleeps although there is something to do, where time can be watched.
     pub fn watch(&self, probe: crate::world::Probe) {
-        if let Place::Simulator(simulation) = &self.0.place {
+        if let Place::Simulator(simulation, _) = &self.0.place {
             simulation.probe(probe);
         }
     }
 
     /// Something that a user did or saw: part of the trace, where there is one.
     pub fn tell(&self, what: fmt::Arguments<'_>) {
-        if let Place::Simulator(simulation) = &self.0.place {
+        if let Place::Simulator(simulation, _) = &self.0.place {
             simulation.trace.tell(what);
         }
     }
@@ -196,15 +222,28 @@ impl Backend {
             }
             Ok(())
         });
-        Trouble { over, task: Some(task) }
+        Trouble { backend: self.clone(), over, task: Some(task) }
     }
 
     /// One disturbance, with the wait in front of it.
     async fn disturb(&self, topic: &str, random: &mut Random) -> Result<(), Failure> {
         match &self.0.place {
-            Place::Simulator(_) => {
-                let _ = topic;
-                sleep(Duration::from_millis(100 + random.below(1_500))).await;
+            Place::Simulator(_, cluster) => {
+                sleep(Duration::from_millis(100 + random.below(1_000))).await;
+                cluster.disturb(topic, random).await;
+            }
+            Place::Bundled(broker) => {
+                sleep(Duration::from_millis(10 + random.below(100))).await;
+                let node = 1 + i32::try_from(random.below(3))?;
+                let partitions = (0..).take_while(|index| broker.leader(topic, *index).is_some()).count();
+                let partition = i32::try_from(random.below(partitions as u64))?;
+                // The node may be the leader already.
+                let _ = broker.move_leader(topic, partition, node);
+                if random.percent(10) {
+                    broker.kill_node(node).await;
+                    sleep(Duration::from_millis(random.below(500))).await;
+                    broker.restart_node(node).await?;
+                }
             }
             Place::Kafka(cluster) => {
                 sleep(Duration::from_millis(500 + random.below(1_000))).await;
@@ -224,6 +263,7 @@ impl Backend {
 /// Trouble that goes on until it is ended.
 #[must_use = "trouble goes on until it is ended"]
 pub struct Trouble {
+    backend: Backend,
     over: Arc<AtomicBool>,
     task: Option<Task<Result<(), Failure>>>,
 }
@@ -238,9 +278,12 @@ impl Trouble {
     /// Makes no more of it and waits until the cluster is whole again.
     pub async fn end(mut self) -> Result<(), Failure> {
         self.over.store(true, Ordering::Relaxed);
-        match self.task.take() {
-            Some(task) => task.join().await?,
-            None => Ok(()),
+        if let Some(task) = self.task.take() {
+            task.join().await??;
         }
+        if let Place::Simulator(_, cluster) = &self.backend.0.place {
+            cluster.heal();
+        }
+        Ok(())
     }
 }

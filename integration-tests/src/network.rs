@@ -327,6 +327,9 @@ impl AsyncRead for SimulatedStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.network.trace.advance("whoever reads a stream") {
+            return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
+        }
         let mut connection = this.connection.lock();
         loop {
             if connection.reset {

@@ -32,3 +32,21 @@ impl ottla::world::World for Simulation {
         self.tasks.poll_pause(cx)
     }
 }
+
+impl ottla_broker::World for Simulation {
+    fn spawn(&self, name: &'static str, task: ottla_broker::Work<()>) {
+        self.tasks.spawn(name, task);
+    }
+
+    fn wall_ms(&self) -> i64 {
+        Simulation::wall_ms(self)
+    }
+
+    fn random(&self) -> u64 {
+        self.draw()
+    }
+
+    fn poll_pause(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.tasks.poll_pause(cx)
+    }
+}

@@ -6,6 +6,8 @@
 use crate::backend::Backend;
 use crate::scenarios::Scenario;
 use crate::world::{Options, Report, run};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -61,9 +63,9 @@ impl Case {
         let (seed, scenario) = (self.seed, self.scenario);
         let options = Options { heals_after: scenario.stormy.then_some(STORM), lines };
         run(seed, options, move |simulation| async move {
-            let backend = Backend::simulated(simulation, seed).await?;
+            let backend = Backend::simulated(simulation, seed)?;
             let result = (scenario.run)(backend.clone()).await;
-            backend.stop().await;
+            backend.stop();
             result
         })
     }
@@ -93,13 +95,19 @@ const STORM: Duration = Duration::from_secs(30);
 pub fn judge_all(cases: &[Case], mut verdict: impl FnMut(Verdict) -> bool) {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
+    let running = Mutex::new(BTreeMap::new());
     let (sender, receiver) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..threads {
-            let (next, sender) = (&next, sender.clone());
+            let (next, running, sender) = (&next, &running, sender.clone());
             scope.spawn(move || {
-                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if sender.send(case.judge()).is_err() {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(case) = cases.get(place) else { return };
+                    running.lock().insert(place, case.replay());
+                    let judged = case.judge();
+                    running.lock().remove(&place);
+                    if sender.send(judged).is_err() {
                         return;
                     }
                 }
@@ -116,12 +124,8 @@ pub fn judge_all(cases: &[Case], mut verdict: impl FnMut(Verdict) -> bool) {
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    let taken = next.load(Ordering::Relaxed).min(cases.len());
-                    let stuck = cases[taken.saturating_sub(threads)..taken].iter().map(Case::replay);
-                    eprintln!(
-                        "no verdict in {RUN_LIMIT:?}; one of these hangs: {}",
-                        stuck.collect::<Vec<_>>().join("; ")
-                    );
+                    let stuck: Vec<_> = running.lock().values().cloned().collect();
+                    eprintln!("no verdict in {RUN_LIMIT:?}; one of these hangs: {}", stuck.join("; "));
                     std::process::exit(1);
                 }
             }

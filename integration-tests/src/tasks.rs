@@ -2,8 +2,7 @@
 //!
 //! tokio's current-thread queue is first in, first out, so without help a run sees one order of ready tasks. Two seeded
 //! helps: a *roulette* sends a task that comes to the head of the queue to its back, and a *pause* yields a few times at
-//! a place where another thread could run. Invariant: between two jumps of virtual time a bounded number of polls
-//! happens, so that a spin fails the run instead of hanging it.
+//! a place where another thread could run. Invariant: a task that panics or spins ends, and the run fails with its name.
 
 use crate::random::Random;
 use crate::trace::Trace;
@@ -15,8 +14,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::task::JoinHandle;
 
-/// More polls than this without a jump of time is a spin.
-const POLLS_BETWEEN_JUMPS_MAX: u64 = 200_000;
 /// How often in a row a task may lose its turn.
 const SKIPS_MAX: u8 = 8;
 
@@ -36,15 +33,13 @@ struct State {
     live: BTreeMap<u64, &'static str>,
     next: u64,
     polls: u64,
-    polls_since_jump: u64,
 }
 
 impl Tasks {
     /// No tasks yet; how strongly their order is shuffled is drawn from `random`.
     pub fn new(mut random: Random, trace: Arc<Trace>) -> Self {
         let (roulette_percent, pause_max) = (random.choose(&[0, 20, 40, 60]), random.choose(&[0, 1, 3, 6]));
-        let (live, next, polls, polls_since_jump) = (BTreeMap::new(), 0, 0, 0);
-        let state = State { random, roulette_percent, pause_max, live, next, polls, polls_since_jump };
+        let state = State { random, roulette_percent, pause_max, live: BTreeMap::new(), next: 0, polls: 0 };
         Tasks { state: Arc::new(Mutex::new(state)), trace }
     }
 
@@ -77,11 +72,6 @@ impl Tasks {
         Poll::Pending
     }
 
-    /// Tells that no task is ready, so that time is about to jump.
-    pub(crate) fn jump(&self) {
-        self.state.lock().polls_since_jump = 0;
-    }
-
     /// Names of the tasks that have not ended.
     pub fn live(&self) -> Vec<&'static str> {
         self.state.lock().live.values().copied().collect()
@@ -97,15 +87,6 @@ impl Tasks {
         let mut state = self.state.lock();
         let percent = state.roulette_percent;
         skips < SKIPS_MAX && percent > 0 && state.random.percent(percent)
-    }
-
-    /// False if the tasks spin.
-    fn count_poll(&self, id: u64) -> bool {
-        self.trace.poll(id);
-        let mut state = self.state.lock();
-        state.polls += 1;
-        state.polls_since_jump += 1;
-        state.polls_since_jump <= POLLS_BETWEEN_JUMPS_MAX
     }
 }
 
@@ -128,8 +109,8 @@ impl<F: Future> Future for Watched<F> {
             return Poll::Pending;
         }
         this.skips = 0;
-        if !this.tasks.count_poll(this.id) {
-            this.tasks.trace.violate(format_args!("{} spins: time stands still", this.name));
+        this.tasks.state.lock().polls += 1;
+        if !this.tasks.trace.poll(this.id, this.name) {
             return Poll::Ready(None);
         }
         catch_unwind(AssertUnwindSafe(|| this.task.as_mut().poll(cx).map(Some))).unwrap_or_else(|panic| {

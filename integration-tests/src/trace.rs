@@ -1,12 +1,16 @@
 //! What happened in a simulated run, as two hashes and, for a replay, as lines.
 //!
 //! It owns the run's first violation and the start of its clock. It never stores an `Instant`: those differ from run to
-//! run, only their distance to the start is the run's own. Invariant: the same seed gives the same hashes (D1).
+//! run, only their distance to the start is the run's own. Invariants: the same seed gives the same hashes (D1), and a
+//! bounded number of polls happens between two jumps of virtual time, so that a spin fails the run instead of hanging it.
 
 use crate::random::{digest, mix};
 use parking_lot::Mutex;
 use std::fmt;
 use tokio::time::Instant;
+
+/// More polls than this without a jump of time is a spin.
+const POLLS_BETWEEN_JUMPS_MAX: u64 = 300_000;
 
 /// The trace of one run.
 pub struct Trace {
@@ -20,6 +24,8 @@ struct State {
     /// Every poll of every task, with its virtual time.
     polls: u64,
     event_count: u64,
+    /// Polls of tasks and of streams since time jumped last.
+    since_jump: u64,
     lines: Option<Vec<String>>,
     violation: Option<String>,
 }
@@ -28,7 +34,7 @@ impl Trace {
     /// A trace that starts now; with `lines` it also keeps a line of text for each event.
     pub fn new(lines: bool) -> Self {
         let lines = lines.then(Vec::new);
-        let state = State { events: 0, polls: 0, event_count: 0, lines, violation: None };
+        let state = State { events: 0, polls: 0, event_count: 0, since_jump: 0, lines, violation: None };
         Trace { start: Instant::now(), state: Mutex::new(state) }
     }
 
@@ -56,11 +62,32 @@ impl Trace {
         }
     }
 
-    /// A task was polled.
-    pub(crate) fn poll(&self, task: u64) {
+    /// A task was polled. False if it spins.
+    #[must_use]
+    pub(crate) fn poll(&self, task: u64, name: &str) -> bool {
         let micros = self.micros();
         let mut state = self.state.lock();
         state.polls = mix(mix(state.polls, micros), task);
+        drop(state);
+        self.advance(name)
+    }
+
+    /// Something was polled that costs no time. False if that has gone on too long without a jump of time.
+    #[must_use]
+    pub(crate) fn advance(&self, name: &str) -> bool {
+        let mut state = self.state.lock();
+        state.since_jump += 1;
+        let spins = state.since_jump > POLLS_BETWEEN_JUMPS_MAX;
+        drop(state);
+        if spins {
+            self.violate(format_args!("{name} spins: time stands still"));
+        }
+        !spins
+    }
+
+    /// Time is about to jump.
+    pub(crate) fn jump(&self) {
+        self.state.lock().since_jump = 0;
     }
 
     /// Something that must never happen did. Only the first counts: the rest may follow from it.

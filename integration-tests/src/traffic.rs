@@ -7,12 +7,16 @@ use crate::backend::Backend;
 use crate::checks::{Ending, History};
 use crate::record::RecordId;
 use crate::{Failure, ensure, fail};
-use ottla::{Delivery, Outcome, Payload, Topic};
+use ottla::{Consumer, Delivery, Outcome, Payload, Record, Topic};
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Deliveries that a writer waits for at most.
 const WINDOW: usize = 40;
+/// How long a reader waits before it looks whether it has enough.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Sends a writer's records in order, and tells the history how each of them ended.
 pub async fn write(
@@ -71,5 +75,66 @@ pub async fn settle(
     };
     backend.tell(format_args!("{id} ended {ending:?}"));
     history.ended(id, ending);
+    Ok(())
+}
+
+/// Receives until `enough` says so or the consumer ends; the wait for a record is given up and taken up again meanwhile.
+///
+/// A record is finished when the next one is asked for; the last one is finished by a commit in the end.
+pub async fn read(
+    backend: &Backend,
+    consumer: &mut Consumer,
+    history: &History,
+    member: u32,
+    enough: impl Fn() -> bool,
+) -> Result<(), Failure> {
+    let mut in_hand = None;
+    while !enough() {
+        if let Some((partition, offset)) = in_hand.take() {
+            history.finished(partition, offset);
+        }
+        let Ok(next) = timeout(PATIENCE, consumer.recv()).await else { continue };
+        let Some(record) = next? else { return Ok(()) };
+        in_hand = Some(receive(backend, &record, history, member)?);
+    }
+    if let Some((partition, offset)) = in_hand {
+        history.finished(partition, offset);
+        consumer.commit().await?;
+    }
+    Ok(())
+}
+
+/// Judges one record and tells the history that it was received.
+pub fn receive(
+    backend: &Backend,
+    record: &Record<'_>,
+    history: &History,
+    member: u32,
+) -> Result<(i32, i64), Failure> {
+    let (partition, offset) = (record.partition(), record.offset());
+    let value = record.value().unwrap_or_default();
+    let Some(id) = RecordId::parse(value) else {
+        fail!("corrupt (S2): {partition}:{offset} is no record of ours")
+    };
+    ensure!(
+        id.is_intact(record.key(), value),
+        "corrupt (S2): {partition}:{offset} is not {id} as it was sent"
+    );
+    backend.tell(format_args!("member {member} got {partition}:{offset} {id}"));
+    history.received((member, 0), partition, offset, id);
+    Ok((partition, offset))
+}
+
+/// Tells the history what a group has committed now.
+pub async fn look_at_commits(
+    backend: &Backend,
+    group: &str,
+    topic: &str,
+    history: &History,
+) -> Result<(), Failure> {
+    for (partition, offset) in backend.judge().committed(group, topic).await? {
+        backend.tell(format_args!("{group} committed {partition}:{offset}"));
+        history.committed(partition, offset);
+    }
     Ok(())
 }

@@ -164,7 +164,7 @@ impl Simulation {
 
     /// No task is ready and time is about to jump: nothing may be asleep that has something to do.
     fn jump(&self) {
-        self.tasks.jump();
+        self.trace.jump();
         let asleep = self.probes.lock().iter().find_map(|probe| probe());
         if let Some(who) = asleep {
             self.trace.violate(format_args!("asleep while ready: {who}"));

@@ -1,9 +1,10 @@
-//! The admin client.
+//! The admin client: what it says agrees with what the others did.
 
 use crate::backend::Backend;
 use crate::checks::History;
-use crate::traffic::write;
-use crate::{Failure, ensure};
+use crate::traffic::{read, write};
+use crate::{Failure, ensure, fail};
+use ottla::{ErrorCode, ErrorKind, IsolationLevel, NewTopic, OffsetSpec};
 use std::time::Duration;
 
 const CLOSE: Duration = Duration::from_secs(30);
@@ -12,10 +13,42 @@ const CLOSE: Duration = Duration::from_secs(30);
 pub(super) async fn topics_are_created_described_and_deleted(backend: &Backend) -> Result<(), Failure> {
     let client = backend.client().build()?;
     let admin = client.admin();
-    let _ = (admin, CLOSE);
-    let topic = backend.topic("admin", 3).await?;
+    let cluster = admin.describe_cluster().await?;
+    ensure!(!cluster.nodes.is_empty(), "a cluster without nodes");
+
+    let name = backend.unique("admin");
+    admin.create_topics([NewTopic::new(&name).partitions(3)]).await.all()?;
+    let again = admin.create_topics([NewTopic::new(&name).partitions(3)]).await.take(&name);
+    let Err(error) = again else { fail!("{name} was created twice") };
+    ensure!(error.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS), "{error}");
+    let described = admin.describe_topics([&name]).await.take(&name)?;
+    ensure!(described.partitions.len() == 3, "{} partitions", described.partitions.len());
+
+    let (history, group) = (History::default(), backend.group("admin"));
     let producer = client.producer().build()?;
-    write(backend, &producer.topic(&topic), &History::default(), 0, 0..20).await?;
-    ensure!(true, "");
+    write(backend, &producer.topic(&name), &history, 0, 0..60).await?;
+    producer.close(CLOSE).await;
+    let mut consumer = client.consumer().group(&group).subscribe([&name]).build()?;
+    read(backend, &mut consumer, &history, 0, || history.received_ids().len() == 60).await?;
+    consumer.close(CLOSE).await?;
+
+    let log = backend.log(&name).await?;
+    let places = described.topic_partitions();
+    let ends = admin.list_offsets(places, OffsetSpec::Latest, IsolationLevel::ReadUncommitted).await.all()?;
+    let committed = admin.committed_offsets(&group).await?;
+    for (partition, logged) in &log {
+        let (place, end) = ((name.clone(), *partition), logged.last().map_or(0, |last| last.offset + 1));
+        let listed = ends.get(&place).and_then(|listed| listed.offset);
+        ensure!(listed == Some(end), "{partition} ends at {end}, listed is {listed:?}");
+        let found = committed.get(&place).map(|committed| committed.offset);
+        ensure!(end == 0 || found == Some(end), "{partition} was read to {end}, committed is {found:?}");
+    }
+
+    admin.delete_topics([&name]).await.all()?;
+    let Err(error) = admin.delete_topics([&name]).await.take(&name) else {
+        fail!("{name} was deleted twice")
+    };
+    ensure!(error.kind() == ErrorKind::UnknownTopic, "{error}");
+    ensure!(error.to_string().contains(&name), "the topic is not in {error}");
     Ok(())
 }

@@ -15,7 +15,13 @@ const CLOSE: Duration = Duration::from_secs(30);
 /// After the trouble is over, a group must have read everything by then.
 const CATCH_UP: Duration = Duration::from_secs(60);
 
-fn consumer(backend: &Backend, client: &Client, group: &str, topic: &str, records: u32) -> Result<Consumer, Failure> {
+fn consumer(
+    backend: &Backend,
+    client: &Client,
+    group: &str,
+    topic: &str,
+    records: u32,
+) -> Result<Consumer, Failure> {
     let when = When::Hybrid { records, within: Duration::from_secs(2) };
     let consumer = client.consumer().group(group).subscribe([topic]).commit_when(when).build()?;
     backend.watch(consumer.probe());
@@ -29,7 +35,13 @@ fn has_all(history: &History, log: &Log) -> bool {
 }
 
 /// Looks at the group's commits until it is told to stop.
-fn watch_commits(backend: &Backend, group: &str, topic: &str, history: &Arc<History>, over: &Arc<AtomicBool>) -> Task<Result<(), Failure>> {
+fn watch_commits(
+    backend: &Backend,
+    group: &str,
+    topic: &str,
+    history: &Arc<History>,
+    over: &Arc<AtomicBool>,
+) -> Task<Result<(), Failure>> {
     let (world, group, topic) = (backend.clone(), group.to_string(), topic.to_string());
     let (history, over) = (history.clone(), over.clone());
     backend.spawn("watch commits", async move {
@@ -43,7 +55,7 @@ fn watch_commits(backend: &Backend, group: &str, topic: &str, history: &Arc<Hist
 
 /// Two members, range assignment, a steady stream of records: C1, C2, C4, and after the end everything is committed.
 pub(super) async fn a_group_reads_everything_and_commits_it(backend: &Backend) -> Result<(), Failure> {
-    let (topic, group) = (backend.topic("all", 4).await?, backend.unique("group"));
+    let (topic, group) = (backend.topic("all", 4).await?, backend.group("group"));
     let (history, over) = (Arc::new(History::default()), Arc::new(AtomicBool::new(false)));
     let client = backend.client().build()?;
     let watching = watch_commits(backend, &group, &topic, &history, &over);
@@ -58,7 +70,7 @@ pub(super) async fn a_group_reads_everything_and_commits_it(backend: &Backend) -
             world.spawn("member", async move {
                 let mut consumer = consumer(&backend, &client, &group, &topic, 20)?;
                 read(&backend, &mut consumer, &history, member, || enough.load(Ordering::Relaxed)).await?;
-                consumer.close(CLOSE).await;
+                consumer.close(CLOSE).await?;
                 Ok::<_, Failure>(())
             })
         })
@@ -71,7 +83,12 @@ pub(super) async fn a_group_reads_everything_and_commits_it(backend: &Backend) -
     let log = backend.log(&topic).await?;
     let end = Instant::now() + CATCH_UP;
     while !has_all(&history, &log) {
-        ensure!(Instant::now() < end, "no progress (L2): {} of {} records received", history.received_ids().len(), log.values().map(Vec::len).sum::<usize>());
+        ensure!(
+            Instant::now() < end,
+            "no progress (L2): {} of {} records received",
+            history.received_ids().len(),
+            log.values().map(Vec::len).sum::<usize>()
+        );
         sleep(Duration::from_millis(200)).await;
     }
     enough.store(true, Ordering::Relaxed);
@@ -88,14 +105,22 @@ pub(super) async fn a_group_reads_everything_and_commits_it(backend: &Backend) -
 
 /// Members join, leave and crash while records flow; nobody skips a record, and no commit runs ahead of the work.
 pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Result<(), Failure> {
-    let (topic, group) = (backend.topic("come-and-go", 5).await?, backend.unique("group"));
+    let (topic, group) = (backend.topic("come-and-go", 5).await?, backend.group("group"));
     let (history, over) = (Arc::new(History::default()), Arc::new(AtomicBool::new(false)));
     let client = backend.client().build()?;
     let watching = watch_commits(backend, &group, &topic, &history, &over);
     let enough = Arc::new(AtomicBool::new(false));
+    let assignor = backend.random("assignor").choose(&[Assignor::Range, Assignor::CooperativeSticky]);
     let places: Vec<_> = (0..3)
         .map(|place| {
-            let member = Member { place, group: group.clone(), topic: topic.clone(), history: history.clone(), enough: enough.clone() };
+            let member = Member {
+                place,
+                assignor,
+                group: group.clone(),
+                topic: topic.clone(),
+                history: history.clone(),
+                enough: enough.clone(),
+            };
             let (world, client) = (backend.clone(), client.clone());
             backend.spawn("member", async move { member.live(&world, &client).await })
         })
@@ -127,6 +152,7 @@ pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Resu
 /// A place in a group that is taken by one consumer after the other.
 struct Member {
     place: u32,
+    assignor: Assignor,
     group: String,
     topic: String,
     history: Arc<History>,
@@ -139,13 +165,14 @@ impl Member {
         let mut life = 0;
         while !self.enough.load(Ordering::Relaxed) {
             life += 1;
-            let assignor = random.choose(&[Assignor::Range, Assignor::CooperativeSticky]);
-            // All members of a group must agree, so each lists both, the preferred one first.
-            let other = if assignor == Assignor::Range { Assignor::CooperativeSticky } else { Assignor::Range };
-            let _ = other;
             let when = When::Hybrid { records: 7, within: Duration::from_millis(500) };
-            let mut consumer =
-                client.consumer().group(&self.group).subscribe([&self.topic]).commit_when(when).build()?;
+            let mut consumer = client
+                .consumer()
+                .group(&self.group)
+                .subscribe([&self.topic])
+                .assignors([self.assignor])
+                .commit_when(when)
+                .build()?;
             backend.watch(consumer.probe());
             let until = Instant::now() + Duration::from_millis(500 + random.below(6_000));
             let who = self.place * 1_000 + life;
@@ -165,7 +192,8 @@ impl Member {
             if crash {
                 drop(consumer);
             } else {
-                consumer.close(CLOSE).await;
+                // In trouble the group may be out of reach; it notices by itself.
+                let _ = consumer.close(CLOSE).await;
             }
         }
         Ok(())
@@ -174,7 +202,7 @@ impl Member {
 
 /// What was in hand when a member died is delivered again; what it had finished and committed is not lost.
 pub(super) async fn a_crash_repeats_records_and_skips_none(backend: &Backend) -> Result<(), Failure> {
-    let (topic, group) = (backend.topic("crash", 2).await?, backend.unique("group"));
+    let (topic, group) = (backend.topic("crash", 2).await?, backend.group("group"));
     let history = Arc::new(History::default());
     let client = backend.client().build()?;
     let producer = client.producer().build()?;

@@ -3,10 +3,10 @@
 //! A scenario is told nothing of its world. A *stormy* one must keep its promises while connections break, stall and are
 //! refused and leaders move; a fair one judges an answer, not endurance.
 
-//mod admin;
+mod admin;
 mod bad_input;
-//mod group;
-//mod positions;
+mod group;
+mod positions;
 mod produce;
 
 use crate::Failure;

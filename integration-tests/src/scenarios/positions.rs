@@ -5,6 +5,7 @@ use crate::checks::History;
 use crate::record::RecordId;
 use crate::traffic::write;
 use crate::{Failure, ensure};
+use ottla::SeekTo;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -19,7 +20,7 @@ pub(super) async fn seek_pause_and_resume_are_obeyed(backend: &Backend) -> Resul
     write(backend, &producer.topic(&topic), &history, 0, 0..100).await?;
     producer.close(CLOSE).await;
 
-    let mut consumer = client.consumer().group(backend.unique("seek")).subscribe([&topic]).build()?;
+    let mut consumer = client.consumer().group(backend.group("seek")).subscribe([&topic]).build()?;
     backend.watch(consumer.probe());
     let control = consumer.control();
     let mut expected = 0;
@@ -30,15 +31,15 @@ pub(super) async fn seek_pause_and_resume_are_obeyed(backend: &Backend) -> Resul
             ensure!(RecordId::parse(record.value().unwrap_or_default()).is_some(), "no record of ours");
             expected += 1;
         }
-        control.seek(&topic, 0, goal).await?;
+        control.seek(&topic, 0, SeekTo::Offset(goal)).await?;
         expected = goal;
     }
-    control.pause(&topic, [0]).await?;
+    control.pause(&topic, 0).await?;
     let silence = timeout(Duration::from_secs(2), consumer.recv()).await;
     ensure!(silence.is_err(), "a paused partition was delivered");
-    control.resume(&topic, [0]).await?;
+    control.resume(&topic, 0).await?;
     let Some(record) = consumer.recv().await? else { crate::fail!("the consumer ended") };
     ensure!(record.offset() == expected, "{} came after the pause, {expected} was next", record.offset());
-    consumer.close(CLOSE).await;
+    consumer.close(CLOSE).await?;
     Ok(())
 }

@@ -1,0 +1,202 @@
+//! The bundled broker in the simulator: nodes at `node-1:9092` and so on, in versions drawn by the seed.
+//!
+//! It owns which versions the nodes offer (one draw an API, a run) and the disturbances that a run may see: leaders and
+//! coordinators that move, nodes that die or freeze, answers that are lost or late or an error. Invariant: only what a
+//! real cluster does too; so no acknowledged record is ever lost by the cluster itself.
+
+use crate::Failure;
+use crate::random::Random;
+use crate::world::Simulation;
+use ottla_broker::{Broker, Fault};
+use ottla_protocol::api::{ApiKey, Versions};
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::messages::APIS;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Nodes of every simulated cluster.
+pub const NODES: i32 = 3;
+const PORT: u16 = 9092;
+/// What the clients of scenarios call themselves.
+pub const CLIENT_ID: &str = "scenario";
+
+/// A cluster of one run. Cheap to clone.
+#[derive(Clone)]
+pub struct SimulatedCluster {
+    broker: Broker,
+    simulation: Simulation,
+    versions: Versions,
+    groups: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl SimulatedCluster {
+    /// Starts every node.
+    pub fn start(simulation: &Simulation) -> Result<Self, Failure> {
+        let nodes = usize::try_from(NODES)?;
+        let broker = Broker::builder().nodes(nodes).world(Arc::new(simulation.clone())).build()?;
+        let versions = draw_versions(&mut simulation.random_for("versions"));
+        let cluster =
+            SimulatedCluster { broker, simulation: simulation.clone(), versions, groups: Arc::default() };
+        (1..=NODES).for_each(|node| cluster.listen(node));
+        Ok(cluster)
+    }
+
+    /// `host:port` of every node, separated by commas.
+    pub fn bootstrap(&self) -> String {
+        (1..=NODES).map(|node| format!("{}:{PORT}", host(node))).collect::<Vec<_>>().join(",")
+    }
+
+    /// Groups whose coordinator may be moved.
+    pub fn know_group(&self, group: &str) {
+        self.groups.lock().insert(group.to_string());
+    }
+
+    /// Stops every node and closes every connection.
+    pub fn stop(&self) {
+        self.broker.stop();
+        (1..=NODES).for_each(|node| self.simulation.network.cut(&host(node), PORT));
+    }
+
+    /// Takes every fault away that has not acted yet.
+    pub fn heal(&self) {
+        self.broker.heal();
+        self.simulation.network.thaw();
+    }
+
+    /// Lets one thing go wrong, and waits until it is over if it takes a while.
+    pub async fn disturb(&self, topic: &str, random: &mut Random) {
+        let node = 1 + i32::try_from(random.below(3)).unwrap_or(0);
+        let what = random.below(100);
+        self.simulation.trace.event("disturb", what, u64::from(node.unsigned_abs()));
+        match what {
+            0..30 => {
+                let partitions =
+                    (0..).take_while(|index| self.broker.leader(topic, *index).is_some()).count();
+                let partition = i32::try_from(random.below(partitions as u64)).unwrap_or(0);
+                // The node may be the leader already.
+                let _ = self.broker.move_leader(topic, partition, node);
+            }
+            30..40 => {
+                let groups: Vec<_> = self.groups.lock().iter().cloned().collect();
+                for group in groups {
+                    let _ = self.broker.move_coordinator(&group, node);
+                }
+            }
+            40..50 => self.restart(node, Duration::from_millis(random.below(4_000))).await,
+            50..60 => {
+                let time = Duration::from_millis(random.below(8_000));
+                self.simulation.network.freeze(&host(node), PORT, time);
+            }
+            _ => {
+                // The judge is another client: what it is told must be true at once.
+                self.broker.fault(draw_fault(topic, random).node(node).client_id(CLIENT_ID));
+            }
+        }
+    }
+
+    /// Kills a node and starts it again after a while.
+    async fn restart(&self, node: i32, after: Duration) {
+        self.simulation.network.cut(&host(node), PORT);
+        self.broker.stop_node(node);
+        sleep(after).await;
+        self.broker.start_node(node);
+        self.listen(node);
+    }
+
+    fn listen(&self, node: i32) {
+        let mut accept = self.simulation.network.listen(&host(node), PORT);
+        let cluster = self.clone();
+        self.simulation.tasks.spawn("broker listener", async move {
+            while let Some(stream) = accept.recv().await {
+                let (broker, versions) = (cluster.broker.clone(), cluster.versions.clone());
+                cluster.simulation.tasks.spawn("broker connection", async move {
+                    broker.serve_versions(node, "simulated", versions, stream).await;
+                });
+            }
+        });
+    }
+}
+
+fn host(node: i32) -> String {
+    format!("node-{node}")
+}
+
+/// A highest version for each API: the newest in every second draw, else any that the tables have.
+fn draw_versions(random: &mut Random) -> Versions {
+    let mut capped = |api: &ottla_protocol::api::Api| {
+        let older = i16::try_from(random.below(api.max.abs_diff(api.min).into())).unwrap_or(0);
+        if random.percent(50) { api.max } else { api.max - older }
+    };
+    let mut versions: Vec<_> = APIS.iter().map(|api| (api.key, (api.min, capped(api)))).collect();
+    // Names gave way to ids of topics in these versions; a broker that speaks them tells the ids in its metadata.
+    let metadata = versions.iter().find(|(key, _)| *key == ApiKey::METADATA).map_or(0, |(_, (_, max))| *max);
+    if metadata < 10 {
+        for (key, (_, max)) in &mut versions {
+            *max = match *key {
+                ApiKey::FETCH | ApiKey::PRODUCE => (*max).min(12),
+                ApiKey::OFFSET_COMMIT | ApiKey::OFFSET_FETCH => (*max).min(9),
+                _ => *max,
+            };
+        }
+    }
+    versions.into_iter().collect()
+}
+
+/// One request that goes wrong, once.
+fn draw_fault(topic: &str, random: &mut Random) -> Fault {
+    const DATA: &[ApiKey] = &[ApiKey::PRODUCE, ApiKey::PRODUCE, ApiKey::FETCH];
+    const GROUP: &[ApiKey] = &[
+        ApiKey::JOIN_GROUP,
+        ApiKey::SYNC_GROUP,
+        ApiKey::HEARTBEAT,
+        ApiKey::OFFSET_COMMIT,
+        ApiKey::OFFSET_FETCH,
+    ];
+    const OTHER: &[ApiKey] =
+        &[ApiKey::METADATA, ApiKey::FIND_COORDINATOR, ApiKey::INIT_PRODUCER_ID, ApiKey::LIST_OFFSETS];
+    let apis = random.choose(&[DATA, DATA, GROUP, OTHER]);
+    let fault = Fault::on(random.choose(apis)).skip(usize::try_from(random.below(3)).unwrap_or(0));
+    let time = Duration::from_millis(random.below(3_000));
+    match random.below(8) {
+        0 => fault.cut(),
+        1 | 2 => fault.cut_answer(),
+        3 => fault.cut_within_answer(usize::try_from(random.below(60)).unwrap_or(0)),
+        4 => fault.delay(time),
+        5 => fault.delay_answer(time),
+        6 => fault.throttle(time),
+        _ => draw_error(topic, random),
+    }
+}
+
+/// An error that a real cluster answers with now and then; nothing takes effect.
+fn draw_error(topic: &str, random: &mut Random) -> Fault {
+    let (api, code) = random.choose(&[
+        (ApiKey::PRODUCE, ErrorCode::NOT_LEADER_OR_FOLLOWER),
+        (ApiKey::PRODUCE, ErrorCode::NOT_ENOUGH_REPLICAS),
+        (ApiKey::PRODUCE, ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND),
+        (ApiKey::PRODUCE, ErrorCode::REQUEST_TIMED_OUT),
+        (ApiKey::PRODUCE, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        (ApiKey::FETCH, ErrorCode::NOT_LEADER_OR_FOLLOWER),
+        (ApiKey::FETCH, ErrorCode::UNKNOWN_LEADER_EPOCH),
+        (ApiKey::FETCH, ErrorCode::FENCED_LEADER_EPOCH),
+        (ApiKey::LIST_OFFSETS, ErrorCode::NOT_LEADER_OR_FOLLOWER),
+        (ApiKey::METADATA, ErrorCode::LEADER_NOT_AVAILABLE),
+        (ApiKey::OFFSET_FETCH, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+        (ApiKey::OFFSET_FETCH, ErrorCode::UNSTABLE_OFFSET_COMMIT),
+        (ApiKey::OFFSET_COMMIT, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+        (ApiKey::JOIN_GROUP, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+        (ApiKey::JOIN_GROUP, ErrorCode::NOT_COORDINATOR),
+        (ApiKey::SYNC_GROUP, ErrorCode::REBALANCE_IN_PROGRESS),
+        (ApiKey::HEARTBEAT, ErrorCode::COORDINATOR_NOT_AVAILABLE),
+        (ApiKey::FIND_COORDINATOR, ErrorCode::COORDINATOR_NOT_AVAILABLE),
+        (ApiKey::INIT_PRODUCER_ID, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+    ]);
+    let fault = Fault::on(api).fail(code);
+    match api {
+        ApiKey::PRODUCE | ApiKey::FETCH | ApiKey::LIST_OFFSETS => fault.topic(topic),
+        _ => fault,
+    }
+}

@@ -1,0 +1,53 @@
+//! Every scenario on the bundled broker, over real sockets and threads.
+
+use ottla_broker::TestBroker;
+use ottla_integration_tests::backend::Backend;
+use ottla_integration_tests::scenarios::ALL;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn check(name: &str) {
+    let scenario = ALL.iter().find(|scenario| scenario.name == name).expect("one of the scenarios");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let broker = TestBroker::builder().nodes(3).start().await.expect("free ports");
+        let backend = Backend::bundled(broker, 1).expect("an address");
+        let ended = tokio::time::timeout(LIMIT, (scenario.run)(backend.clone())).await;
+        backend.stop();
+        if let Err(failure) = ended.expect("the scenario ends") {
+            panic!("{failure}");
+        }
+    });
+}
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { check(stringify!($name)); })*
+
+        #[test]
+        fn every_scenario_is_here() {
+            let here = [$(stringify!($name)),*];
+            let missing: Vec<_> = ALL.iter().map(|scenario| scenario.name).filter(|name| !here.contains(name)).collect();
+            assert!(missing.is_empty(), "add {missing:?}");
+        }
+    };
+}
+
+scenarios! {
+    records_come_back_as_they_were_sent
+    acknowledged_records_are_in_the_log_once_and_in_order
+    every_send_ends_by_its_deadline
+    flush_and_close_account_for_every_record
+    a_full_buffer_makes_senders_wait
+    weaker_acknowledgements_still_arrive
+    compressed_records_come_back
+    a_group_reads_everything_and_commits_it
+    members_come_and_go_without_a_gap
+    a_crash_repeats_records_and_skips_none
+    seek_pause_and_resume_are_obeyed
+    topics_are_created_described_and_deleted
+    a_record_that_is_too_large_is_refused_alone
+    an_unknown_topic_fails_by_the_deadline
+    an_address_without_a_broker_fails_by_the_deadline
+}
