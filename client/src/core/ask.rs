@@ -15,7 +15,7 @@ pub(crate) type Decode = fn(Bytes, i16) -> Result<Answer, DecodeError>;
 macro_rules! asks {
     ($($name:ident: $request:ident,)*) => {
         /// A request.
-        #[derive(Debug, Clone)]
+        #[derive(Debug, Clone, PartialEq)]
         pub(crate) enum Ask { $($name($request),)* }
 
         /// An answer.

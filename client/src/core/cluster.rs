@@ -113,8 +113,10 @@ impl Cluster {
         }
         let may = |(_, node): &(&i32, &Node)| now >= node.dial_after;
         let nodes: Vec<i32> = self.nodes.iter().filter(may).map(|(id, _)| *id).collect();
-        if let Some(node) = nodes.get(self.random.below(nodes.len())) {
-            self.want(Link { node: *node, lane: Lane::Control });
+        // When all of them wait for their backoff, the first whose wait is over.
+        let first = self.nodes.iter().min_by_key(|(_, node)| node.dial_after).map(|(id, _)| *id);
+        if let Some(node) = nodes.get(self.random.below(nodes.len())).copied().or(first) {
+            self.want(Link { node, lane: Lane::Control });
         }
     }
 

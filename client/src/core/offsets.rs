@@ -239,7 +239,9 @@ impl Offsets {
             }
             call.open.remove(partition);
             match verdict {
-                Verdict::Failed(error) => drop(call.error.get_or_insert_with(|| error.clone())),
+                Verdict::Failed(error) => {
+                    call.error.get_or_insert_with(|| error.clone());
+                }
                 Verdict::Superseded => call.outcome.superseded.push(partition.clone()),
                 Verdict::Done | Verdict::Again | Verdict::OtherGeneration => {}
             }
@@ -481,7 +483,7 @@ impl Offsets {
                 self.events.push_back(Ok(Found { partition: partition.clone(), committed: None }));
             }
         } else if !is_worth_a_retry(code) {
-            flight.content.keys().for_each(|partition| drop(self.sought.remove(partition)));
+            self.sought.retain(|partition, _| !flight.content.contains_key(partition));
             let subject = format_args!("group {}: the committed offsets cannot be read", group.id());
             self.events.push_back(Err(Error::from_code(code, subject)));
         }
@@ -524,7 +526,7 @@ impl Offsets {
     fn heed(&self, now: Instant, node: i32, code: ErrorCode, group: &mut Group, cluster: &mut Cluster) {
         match code {
             ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => {
-                group.coordinator_failed(now, node, &mut cluster.random);
+                group.coordinator_failed(now, node, cluster);
             }
             ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION | ErrorCode::FENCED_INSTANCE_ID => {
                 group.doubt(now);
@@ -659,6 +661,8 @@ fn judge_commit(code: ErrorCode, partition: &TopicPartition, identity: Option<&I
         ErrorCode::NONE => Verdict::Done,
         ErrorCode::ILLEGAL_GENERATION if is_member => Verdict::OtherGeneration,
         ErrorCode::UNKNOWN_MEMBER_ID if is_member => Verdict::Superseded,
+        // The members have joined, and wait for their shares: soon it is decided who has what.
+        ErrorCode::REBALANCE_IN_PROGRESS if is_member => Verdict::Again,
         code if code.is_retriable() => Verdict::Again,
         code => {
             Verdict::Failed(Error::from_code(code, format_args!("{partition}: the offset was not committed")))

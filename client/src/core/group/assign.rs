@@ -218,3 +218,207 @@ impl<'a> Plan<'a> {
         Some((topic.clone(), *partition))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::backoff::Random;
+
+    /// The shares of these members, as `member: topic0 topic1, ...`, one a line.
+    fn check(
+        assignor: fn(&[Member], &Counts) -> Shares,
+        members: &[Member],
+        counts: &[(&str, i32)],
+        expected: &str,
+    ) {
+        let counts: Counts = counts.iter().map(|(topic, count)| (Str::from(*topic), *count)).collect();
+        let shares = assignor(members, &counts);
+        let line = |(member, share): (&Member, &Vec<TopicPartition>)| {
+            let share: Vec<String> = share.iter().map(|p| format!("{}{}", p.topic, p.partition)).collect();
+            format!("{}: {}", member.id, share.join(" "))
+        };
+        let lines: Vec<String> = members.iter().zip(&shares).map(line).collect();
+        assert_eq!(lines.join("\n"), expected);
+
+        let mut reversed: Vec<Member> = members.to_vec();
+        reversed.reverse();
+        let mut again = assignor(&reversed, &counts);
+        again.reverse();
+        assert_eq!(again, shares, "the order in which members are named decides something");
+    }
+
+    fn member(id: &str, topics: &str, owned: &[&str], generation: i32) -> Member {
+        let owned = owned.iter().map(|name| {
+            let (topic, partition) = name.split_at(1);
+            TopicPartition { topic: topic.into(), partition: partition.parse().unwrap() }
+        });
+        let topics = topics.split_whitespace().map(Str::from).collect();
+        Member { id: id.into(), instance_id: None, topics, owned: owned.collect(), generation }
+    }
+
+    #[test]
+    fn range_gives_the_first_members_one_more() {
+        let members = [member("a", "t", &[], -1), member("b", "t", &[], -1), member("c", "t", &[], -1)];
+        check(range, &members, &[("t", 7)], "a: t0 t1 t2\nb: t3 t4\nc: t5 t6");
+        check(range, &members, &[("t", 2)], "a: t0\nb: t1\nc: ");
+    }
+
+    #[test]
+    fn range_starts_anew_with_each_topic() {
+        let members = [member("a", "t u", &[], -1), member("b", "t u", &[], -1)];
+        check(range, &members, &[("t", 3), ("u", 3)], "a: t0 t1 u0 u1\nb: t2 u2");
+    }
+
+    #[test]
+    fn range_shares_a_topic_among_those_who_read_it() {
+        let members = [member("a", "t", &[], -1), member("b", "t u", &[], -1), member("c", "", &[], -1)];
+        check(range, &members, &[("t", 3), ("u", 2), ("v", 1)], "a: t0 t1\nb: t2 u0 u1\nc: ");
+    }
+
+    #[test]
+    fn range_puts_static_members_first_in_the_order_of_their_names() {
+        let mut members = [member("a", "t", &[], -1), member("b", "t", &[], -1), member("c", "t", &[], -1)];
+        members[1].instance_id = Some("pod-2".into());
+        members[2].instance_id = Some("pod-1".into());
+        check(range, &members, &[("t", 4)], "a: t3\nb: t2\nc: t0 t1");
+    }
+
+    #[test]
+    fn sticky_balances_what_nobody_has() {
+        let members = [member("a", "t", &[], -1), member("b", "t", &[], -1)];
+        check(cooperative_sticky, &members, &[("t", 5)], "a: t0 t2 t4\nb: t1 t3");
+    }
+
+    #[test]
+    fn sticky_withholds_what_moves_until_its_owner_has_given_it_up() {
+        let before = [member("a", "t", &["t0", "t1", "t2", "t3"], 1), member("b", "t", &[], -1)];
+        check(cooperative_sticky, &before, &[("t", 4)], "a: t0 t1\nb: ");
+        let after = [member("a", "t", &["t0", "t1"], 2), member("b", "t", &[], 2)];
+        check(cooperative_sticky, &after, &[("t", 4)], "a: t0 t1\nb: t2 t3");
+    }
+
+    #[test]
+    fn sticky_leaves_a_balanced_group_as_it_is() {
+        let members = [member("a", "t", &["t3", "t0"], 1), member("b", "t", &["t1", "t2", "t4"], 1)];
+        check(cooperative_sticky, &members, &[("t", 5)], "a: t0 t3\nb: t1 t2 t4");
+    }
+
+    #[test]
+    fn sticky_gives_the_partitions_of_a_member_that_left_to_those_with_less() {
+        let members = [member("a", "t", &["t0", "t1"], 3), member("b", "t", &["t2"], 3)];
+        check(cooperative_sticky, &members, &[("t", 6)], "a: t0 t1 t4\nb: t2 t3 t5");
+    }
+
+    #[test]
+    fn the_newest_claim_wins() {
+        let members = [member("a", "t", &["t0", "t1"], 3), member("b", "t", &["t0", "t2"], 4)];
+        check(cooperative_sticky, &members, &[("t", 4)], "a: t1 t3\nb: t0 t2");
+    }
+
+    #[test]
+    fn two_claims_of_one_generation_are_both_void_and_both_have_to_give_up() {
+        let members = [member("a", "t", &["t0", "t1"], 4), member("b", "t", &["t0", "t2"], 4)];
+        check(cooperative_sticky, &members, &[("t", 4)], "a: t1\nb: t2 t3");
+    }
+
+    #[test]
+    fn what_is_gone_or_not_read_any_more_is_given_up() {
+        let members = [member("a", "u", &["t0", "u9"], 1), member("b", "t u", &[], 1)];
+        check(cooperative_sticky, &members, &[("t", 1), ("u", 1)], "a: u0\nb: ");
+    }
+
+    #[test]
+    fn topics_that_few_read_are_placed_first() {
+        let members = [member("a", "t u", &[], -1), member("b", "t", &[], -1)];
+        check(cooperative_sticky, &members, &[("t", 2), ("u", 2)], "a: u0 u1\nb: t0 t1");
+    }
+
+    /// Groups that grow, shrink and change what they read, by chance: each rebalance is followed to its end as members do it.
+    #[test]
+    fn sticky_never_gives_a_partition_to_two_and_ends_balanced() {
+        for seed in 0..300 {
+            let mut random = Random::new(seed);
+            let mut members: Vec<Member> = Vec::new();
+            let mut generation = 0;
+            for step in 0..12 {
+                change(&mut members, step, &mut random);
+                let counts = [("t", 1 + random.below(9)), ("u", random.below(5)), ("v", random.below(3))];
+                let counts = counts.map(|(topic, count)| (Str::from(topic), i32::try_from(count).unwrap()));
+                let counts: Counts = counts.into_iter().collect();
+                let rounds = settle(&mut members, &counts, &mut generation);
+                assert!(rounds <= 3, "seed {seed}, step {step}: {rounds} rebalances");
+                assert_balanced(&members, &counts);
+            }
+        }
+    }
+
+    fn change(members: &mut Vec<Member>, step: usize, random: &mut Random) {
+        if members.len() < 2 || random.below(3) > 0 {
+            let topics = ["t", "t u", "t u v", "u v"][random.below(4)];
+            members.push(member(&format!("m{step}"), topics, &[], -1));
+        } else {
+            members.remove(random.below(members.len()));
+        }
+    }
+
+    /// Rebalances until nobody has to give anything up, and says how often.
+    fn settle(members: &mut [Member], counts: &Counts, generation: &mut i32) -> usize {
+        for round in 1.. {
+            let owners: BTreeMap<TopicPartition, usize> = (0..members.len())
+                .flat_map(|at| members[at].owned.iter().map(move |p| (p.clone(), at)))
+                .collect();
+            let shares = cooperative_sticky(members, counts);
+            *generation += 1;
+            let mut taken = BTreeSet::new();
+            let mut again = false;
+            for (at, share) in shares.iter().enumerate() {
+                for partition in share {
+                    assert!(taken.insert(partition.clone()), "{partition} is in two shares");
+                    assert!(
+                        owners.get(partition).is_none_or(|owner| *owner == at),
+                        "{partition} is somebody else's still"
+                    );
+                }
+                again |= members[at].owned.iter().any(|owned| !share.contains(owned));
+                members[at].owned.clone_from(share);
+                members[at].generation = *generation;
+            }
+            if !again {
+                return round;
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    fn assert_balanced(members: &[Member], counts: &Counts) {
+        let read = |topic: &Str| members.iter().any(|member| member.topics.contains(topic));
+        let all: i32 = counts.iter().filter(|(topic, _)| read(topic)).map(|(_, count)| *count).sum();
+        let placed: usize = members.iter().map(|member| member.owned.len()).sum();
+        assert_eq!(usize::try_from(all), Ok(placed), "everything that is read has an owner");
+        for from in members {
+            for to in members {
+                let movable = from.owned.iter().any(|partition| to.topics.contains(&partition.topic));
+                assert!(
+                    !movable || from.owned.len() <= to.owned.len() + 1,
+                    "{} could give {} one",
+                    from.id,
+                    to.id
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_that_joins_takes_no_more_than_its_share() {
+        let owned: Vec<String> = (0..12).map(|partition| format!("t{partition}")).collect();
+        let owned: Vec<&str> = owned.iter().map(String::as_str).collect();
+        let mut members =
+            [member("a", "t", &owned[..6], 1), member("b", "t", &owned[6..], 1), member("c", "t", &[], -1)];
+        let before = members.clone();
+        settle(&mut members, &[(Str::from("t"), 12)].into_iter().collect(), &mut 1);
+        assert_eq!(members.each_ref().map(|member| member.owned.len()), [4, 4, 4]);
+        for (before, after) in before.iter().zip(&members).take(2) {
+            assert!(after.owned.iter().all(|partition| before.owned.contains(partition)));
+        }
+    }
+}

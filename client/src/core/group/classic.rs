@@ -22,7 +22,7 @@ use super::membership::Membership;
 use super::{GroupEvent, Identity, leader};
 use crate::config::{Assignor, ClientConfig, ConsumerConfig};
 use crate::core::ask::{Answer, Ask};
-use crate::core::backoff::{Backoff, Random};
+use crate::core::backoff::Backoff;
 use crate::core::cluster::Cluster;
 use crate::core::metadata::Metadata;
 use crate::core::{Lane, Link, Request, TopicPartition, Work};
@@ -215,8 +215,11 @@ impl Group {
     }
 
     /// Another answer said that this node does not coordinate the group.
-    pub(crate) fn coordinator_failed(&mut self, now: Instant, node: i32, random: &mut Random) {
-        self.coordinator.fail(now, node, random);
+    pub(crate) fn coordinator_failed(&mut self, now: Instant, node: i32, cluster: &mut Cluster) {
+        if self.coordinator.node() == Some(node) {
+            self.coordinator.fail(now, &mut cluster.random);
+            self.close_flights("the group's coordinator moved", cluster);
+        }
     }
 
     /// Another answer doubts our membership: let the next heartbeat tell.
@@ -522,7 +525,7 @@ impl Group {
     fn refused(&mut self, now: Instant, flight: &Flight, code: ErrorCode, cluster: &mut Cluster) {
         match code {
             ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => {
-                self.coordinator.fail(now, flight.link.node, &mut cluster.random);
+                self.coordinator_failed(now, flight.link.node, cluster);
                 self.postpone(flight.duty, now);
             }
             ErrorCode::REBALANCE_IN_PROGRESS if !matches!(self.phase, Phase::Joining { .. }) => {
@@ -535,7 +538,7 @@ impl Group {
                 self.member.member_id = Str::default();
                 self.lose_membership(now, "the coordinator forgot this member", cluster);
             }
-            code if code.is_retriable() => {
+            code if code.is_retriable() || code == ErrorCode::REBALANCE_IN_PROGRESS => {
                 let after = now + self.backoff.next(&mut cluster.random);
                 self.postpone(flight.duty, after);
             }
@@ -568,7 +571,7 @@ impl Group {
         // A Control link may have been idle; while the Group link is open, the broker is there.
         let group = Link { node: link.node, lane: Lane::Group };
         if matches!(link.lane, Lane::Group | Lane::Control) && !cluster.is_open(group) {
-            self.coordinator.fail(now, link.node, &mut cluster.random);
+            self.coordinator_failed(now, link.node, cluster);
         }
     }
 }
@@ -602,7 +605,8 @@ impl Group {
         }
     }
 
-    /// A JoinGroup or SyncGroup of the membership that ends may be answered late, and nothing can pass it on its link.
+    /// Answers to what is out mean nothing any more. A JoinGroup or SyncGroup may wait long for its own, and nothing can pass it
+    /// on its link.
     fn close_flights(&mut self, reason: &'static str, cluster: &mut Cluster) {
         for flight in self.flights.iter_mut().filter(|flight| flight.live && flight.duty != Duty::Leave) {
             flight.live = false;

@@ -132,11 +132,9 @@ impl Coordinator {
         }
     }
 
-    /// This node does not coordinate the group, or cannot be reached.
-    pub(super) fn fail(&mut self, now: Instant, node: i32, random: &mut Random) {
-        if self.node() == Some(node) {
-            self.place = Place::Unknown { ask_after: now + self.backoff.next(random) };
-            self.needed = self.always;
-        }
+    /// It is not where we thought, or cannot be reached.
+    pub(super) fn fail(&mut self, now: Instant, random: &mut Random) {
+        self.place = Place::Unknown { ask_after: now + self.backoff.next(random) };
+        self.needed = self.always;
     }
 }

@@ -10,6 +10,10 @@ mod classic;
 mod coordinator;
 mod leader;
 mod membership;
+#[cfg(test)]
+pub(crate) mod scene;
+#[cfg(test)]
+mod tests;
 
 use ottla_protocol::wire::Str;
 
