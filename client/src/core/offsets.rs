@@ -7,6 +7,9 @@
 //! A commit that the coordinator refused because the group moved on goes out again under the new generation, but only for
 //! partitions that were held all the time: whatever is revoked or lost is forgotten first.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
