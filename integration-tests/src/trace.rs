@@ -7,6 +7,7 @@
 use crate::random::{digest, mix};
 use parking_lot::Mutex;
 use std::fmt;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// More polls than this without a jump of time is a spin.
@@ -16,6 +17,7 @@ const POLLS_BETWEEN_JUMPS_MAX: u64 = 300_000;
 pub struct Trace {
     start: Instant,
     state: Mutex<State>,
+    violated: Notify,
 }
 
 struct State {
@@ -35,7 +37,7 @@ impl Trace {
     pub fn new(lines: bool) -> Self {
         let lines = lines.then(Vec::new);
         let state = State { events: 0, polls: 0, event_count: 0, since_jump: 0, lines, violation: None };
-        Trace { start: Instant::now(), state: Mutex::new(state) }
+        Trace { start: Instant::now(), state: Mutex::new(state), violated: Notify::new() }
     }
 
     /// Something that a wire or a node did, in two numbers.
@@ -94,6 +96,12 @@ impl Trace {
     pub fn violate(&self, what: impl fmt::Display) {
         let seconds = self.start.elapsed().as_secs_f64();
         self.state.lock().violation.get_or_insert_with(|| format!("at {seconds:.3} s: {what}"));
+        self.violated.notify_one();
+    }
+
+    /// Waits for the first violation.
+    pub(crate) async fn violated(&self) {
+        self.violated.notified().await;
     }
 
     /// The first violation so far.

@@ -121,7 +121,7 @@ pub fn receive(
         "corrupt (S2): {partition}:{offset} is not {id} as it was sent"
     );
     backend.tell(format_args!("member {member} got {partition}:{offset} {id}"));
-    history.received((member, 0), partition, offset, id);
+    history.received(member, partition, offset, id);
     Ok((partition, offset))
 }
 

@@ -93,15 +93,22 @@ where
         let simulation = Simulation::new(seed, options);
         *slot.lock() = Some(simulation.clone());
         let work = simulation.tasks.spawn("scenario", scenario(simulation.clone()));
-        match timeout(SCENARIO_LIMIT, work).await {
-            Ok(Ok(Some(Ok(())) | None)) => {} // None: the panic is a violation already
-            Ok(Ok(Some(Err(failure)))) => simulation.trace.violate(failure),
-            Ok(Err(ended)) => simulation.trace.violate(ended),
-            Err(_) => simulation.trace.violate("the scenario never ended"),
+        tokio::select! {
+            biased;
+            // What comes after a violation shows nothing more.
+            () = simulation.trace.violated() => {}
+            ended = timeout(SCENARIO_LIMIT, work) => match ended {
+                Ok(Ok(Some(Ok(())) | None)) => {} // None: the panic is a violation already
+                Ok(Ok(Some(Err(failure)))) => simulation.trace.violate(failure),
+                Ok(Err(ended)) => simulation.trace.violate(ended),
+                Err(_) => simulation.trace.violate("the scenario never ended"),
+            },
         }
         let simulated = simulation.start.elapsed();
+        if simulation.trace.violation().is_none() {
+            simulation.check_leaks().await;
+        }
         simulation.probes.lock().clear();
-        simulation.check_leaks().await;
         simulated
     };
     let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(root)));

@@ -44,6 +44,7 @@ scenarios! {
     compressed_records_come_back
     a_group_reads_everything_and_commits_it
     members_come_and_go_without_a_gap
+    a_lone_member_gets_each_record_once
     a_crash_repeats_records_and_skips_none
     seek_pause_and_resume_are_obeyed
     topics_are_created_described_and_deleted

@@ -4,7 +4,7 @@ use crate::backend::{Backend, Task};
 use crate::checks::{History, Log};
 use crate::traffic::{look_at_commits, read, receive, write};
 use crate::{Failure, ensure};
-use ottla::{Assignor, Client, Consumer, When};
+use ottla::{Assignor, Client, Consumer, ConsumerBuilder, When};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,15 +23,31 @@ fn consumer(
     records: u32,
 ) -> Result<Consumer, Failure> {
     let when = When::Hybrid { records, within: Duration::from_secs(2) };
-    let consumer = client.consumer().group(group).subscribe([topic]).commit_when(when).build()?;
+    let consumer =
+        short_sessions(client.consumer()).group(group).subscribe([topic]).commit_when(when).build()?;
     backend.watch(consumer.probe());
     Ok(consumer)
+}
+
+/// A member that dies without a word is gone after six seconds.
+fn short_sessions(consumer: ConsumerBuilder) -> ConsumerBuilder {
+    consumer.session_timeout(Duration::from_secs(6)).heartbeat_interval(Duration::from_secs(1))
 }
 
 /// Everything of the log has been received by somebody.
 fn has_all(history: &History, log: &Log) -> bool {
     let received = history.received_ids();
     log.values().flatten().all(|record| received.contains(&record.id))
+}
+
+async fn wait_for_all(history: &History, log: &Log) -> Result<(), Failure> {
+    let (end, all) = (Instant::now() + CATCH_UP, log.values().map(Vec::len).sum::<usize>());
+    while !has_all(history, log) {
+        let received = history.received_ids().len();
+        ensure!(Instant::now() < end, "no progress (L2): {received} of {all} records received");
+        sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
 }
 
 /// Looks at the group's commits until it is told to stop.
@@ -81,16 +97,7 @@ pub(super) async fn a_group_reads_everything_and_commits_it(backend: &Backend) -
     producer.close(CLOSE).await;
     trouble.end().await?;
     let log = backend.log(&topic).await?;
-    let end = Instant::now() + CATCH_UP;
-    while !has_all(&history, &log) {
-        ensure!(
-            Instant::now() < end,
-            "no progress (L2): {} of {} records received",
-            history.received_ids().len(),
-            log.values().map(Vec::len).sum::<usize>()
-        );
-        sleep(Duration::from_millis(200)).await;
-    }
+    wait_for_all(&history, &log).await?;
     enough.store(true, Ordering::Relaxed);
     for member in members {
         member.join().await??;
@@ -109,7 +116,7 @@ pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Resu
     let (history, over) = (Arc::new(History::default()), Arc::new(AtomicBool::new(false)));
     let client = backend.client().build()?;
     let watching = watch_commits(backend, &group, &topic, &history, &over);
-    let enough = Arc::new(AtomicBool::new(false));
+    let (calm, enough) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let assignor = backend.random("assignor").choose(&[Assignor::Range, Assignor::CooperativeSticky]);
     let places: Vec<_> = (0..3)
         .map(|place| {
@@ -119,6 +126,7 @@ pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Resu
                 group: group.clone(),
                 topic: topic.clone(),
                 history: history.clone(),
+                calm: calm.clone(),
                 enough: enough.clone(),
             };
             let (world, client) = (backend.clone(), client.clone());
@@ -134,12 +142,9 @@ pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Resu
         sleep(Duration::from_millis(700)).await;
     }
     producer.close(CLOSE).await;
+    calm.store(true, Ordering::Relaxed);
     let log = backend.log(&topic).await?;
-    let end = Instant::now() + CATCH_UP;
-    while !has_all(&history, &log) {
-        ensure!(Instant::now() < end, "no progress (L2): {} received", history.received_ids().len());
-        sleep(Duration::from_millis(200)).await;
-    }
+    wait_for_all(&history, &log).await?;
     enough.store(true, Ordering::Relaxed);
     for place in places {
         place.join().await??;
@@ -156,6 +161,8 @@ struct Member {
     group: String,
     topic: String,
     history: Arc<History>,
+    /// Nobody goes any more.
+    calm: Arc<AtomicBool>,
     enough: Arc<AtomicBool>,
 }
 
@@ -166,8 +173,7 @@ impl Member {
         while !self.enough.load(Ordering::Relaxed) {
             life += 1;
             let when = When::Hybrid { records: 7, within: Duration::from_millis(500) };
-            let mut consumer = client
-                .consumer()
+            let mut consumer = short_sessions(client.consumer())
                 .group(&self.group)
                 .subscribe([&self.topic])
                 .assignors([self.assignor])
@@ -178,7 +184,8 @@ impl Member {
             let who = self.place * 1_000 + life;
             let crash = random.percent(30);
             let mut in_hand = None;
-            while Instant::now() < until && !self.enough.load(Ordering::Relaxed) {
+            let stays = || self.calm.load(Ordering::Relaxed) || Instant::now() < until;
+            while stays() && !self.enough.load(Ordering::Relaxed) {
                 if let Some((partition, offset)) = in_hand.take() {
                     self.history.finished(partition, offset);
                 }
@@ -198,6 +205,37 @@ impl Member {
         }
         Ok(())
     }
+}
+
+/// A lone member whose session never ends gets each record once and in order, whatever breaks on the way.
+pub(super) async fn a_lone_member_gets_each_record_once(backend: &Backend) -> Result<(), Failure> {
+    let (topic, group) = (backend.topic("alone", 4).await?, backend.group("group"));
+    let history = Arc::new(History::default());
+    let client = backend.client().build()?;
+    let trouble = backend.trouble(&topic);
+    let producer = client.producer().build()?;
+    backend.watch(producer.probe());
+    let (world, records, written) = (backend.clone(), producer.topic(&topic), history.clone());
+    let count = backend.scale(300);
+    let writer = backend.spawn("writer", async move { write(&world, &records, &written, 0, 0..count).await });
+    let session = Duration::from_secs(120);
+    let mut consumer =
+        client.consumer().group(&group).subscribe([&topic]).session_timeout(session).build()?;
+    backend.watch(consumer.probe());
+    let end = Instant::now() + 2 * CATCH_UP;
+    let all = count as usize;
+    let done = || history.received_ids().len() >= all || Instant::now() > end;
+    read(backend, &mut consumer, &history, 0, done).await?;
+    writer.join().await??;
+    trouble.end().await?;
+    producer.close(CLOSE).await;
+    consumer.close(CLOSE).await?;
+    let log = backend.log(&topic).await?;
+    history.check_sends(&log, true)?;
+    history.check_receipts(&log, true)?;
+    ensure!(history.redelivered() == 0, "{} records came twice (C4)", history.redelivered());
+    look_at_commits(backend, &group, &topic, &history).await?;
+    history.check_all_committed(&log)
 }
 
 /// What was in hand when a member died is delivered again; what it had finished and committed is not lost.
@@ -224,7 +262,7 @@ pub(super) async fn a_crash_repeats_records_and_skips_none(backend: &Backend) ->
             if let Some((partition, offset)) = in_hand.take() {
                 history.finished(partition, offset);
             }
-            let Ok(next) = timeout(Duration::from_secs(10), consumer.recv()).await else { break };
+            let Ok(next) = timeout(Duration::from_secs(20), consumer.recv()).await else { break };
             let Some(record) = next? else { break };
             in_hand = Some(receive(backend, &record, &history, member)?);
             if random.percent(5) {
