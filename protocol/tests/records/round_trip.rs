@@ -15,7 +15,12 @@ fn random_records_come_back_from_every_codec() {
         for seed in 0..60 {
             let records = Random::new(seed).records(1_000_000);
             let batch = batch_of(&records, codec, Stamp { base_offset: 1_000_000, ..Stamp::default() });
-            Batch::parse(batch.clone().freeze()).unwrap().check_produced().unwrap();
+            let parsed = Batch::parse(batch.clone().freeze()).unwrap();
+            parsed.check_produced().unwrap();
+            assert_eq!(
+                parsed.header().max_timestamp,
+                records.iter().map(|record| record.timestamp).max().unwrap()
+            );
             assert!(read(batch.freeze()).unwrap() == records, "{} seed {seed}", codec.compression());
         }
     }
