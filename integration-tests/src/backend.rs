@@ -165,7 +165,7 @@ impl Backend {
                     fail!("corrupt (S2): {topic} {partition}:{} is no record of ours", record.offset);
                 };
                 let intact = id.is_intact(record.key.as_deref(), &value);
-                logged.push(Logged { offset: record.offset, id, intact });
+                logged.push(Logged { offset: record.offset, id, intact, source: record.source });
             }
             log.insert(partition, logged);
         }

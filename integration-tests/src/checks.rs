@@ -19,6 +19,8 @@ pub struct Logged {
     pub id: RecordId,
     /// Whether key and value are the ones that were sent.
     pub intact: bool,
+    /// Id and epoch of the producer that wrote it, and the sequence number of its batch.
+    pub source: (i64, i16, i32),
 }
 
 /// Every partition of a topic from its start to its high watermark.
@@ -146,7 +148,7 @@ impl History {
         }
         for (id, found) in &places {
             ensure!(state.sends.contains_key(id), "phantom (S4): {id} was never sent, it is at {found:?}");
-            ensure!(!idempotent || found.len() == 1, "duplicate (S2): {id} is at {found:?}");
+            ensure!(!idempotent || found.len() == 1, "duplicate (S2): {id} is at {}", copies(log, *id));
         }
         check_bytes(log)?;
         if idempotent { check_order(log) } else { Ok(()) }
@@ -201,6 +203,21 @@ fn places(log: &Log) -> BTreeMap<RecordId, Vec<(i32, i64)>> {
         }
     }
     places
+}
+
+/// Every copy of a record, with who wrote it: a duplicate under two epochs has another cause than one under the same.
+fn copies(log: &Log, id: RecordId) -> String {
+    let mut text = Vec::new();
+    for (partition, logged) in log {
+        for record in logged.iter().filter(|record| record.id == id) {
+            let (producer, epoch, sequence) = record.source;
+            text.push(format!(
+                "{partition}:{} (id {producer} epoch {epoch} sequence {sequence})",
+                record.offset
+            ));
+        }
+    }
+    text.join(" and ")
 }
 
 /// S2: the bytes are the ones that were sent.
@@ -261,8 +278,12 @@ mod tests {
     }
 
     fn log(numbers: &[u32]) -> Log {
-        let logged =
-            numbers.iter().zip(0..).map(|(number, offset)| Logged { offset, id: id(*number), intact: true });
+        let logged = numbers.iter().zip(0..).map(|(number, offset)| Logged {
+            offset,
+            id: id(*number),
+            intact: true,
+            source: (1, 0, 0),
+        });
         BTreeMap::from([(0, logged.collect())])
     }
 

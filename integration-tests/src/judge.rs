@@ -63,6 +63,8 @@ pub struct FoundRecord {
     pub value: Option<Bytes>,
     /// Its headers, in their order.
     pub headers: Vec<(String, Option<Bytes>)>,
+    /// Id and epoch of the producer that wrote it, and the sequence number of its batch.
+    pub source: (i64, i16, i32),
 }
 
 /// Asks a cluster.
@@ -308,6 +310,7 @@ impl Peer {
                                     (header.key.to_string(), header.value.map(Bytes::copy_from_slice))
                                 })
                                 .collect(),
+                            source: (header.producer_id, header.producer_epoch, header.base_sequence),
                         });
                     }
                 }
