@@ -118,3 +118,58 @@ fn flatten(topics: &[ConsumerProtocolPartitions]) -> Vec<TopicPartition> {
     };
     topics.iter().flat_map(of_topic).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partitions(of_t: &[i32]) -> Vec<TopicPartition> {
+        of_t.iter().map(|partition| TopicPartition { topic: "t".into(), partition: *partition }).collect()
+    }
+
+    fn joined(id: &str, metadata: impl Into<Bytes>) -> JoinGroupMember {
+        JoinGroupMember { member_id: id.into(), group_instance_id: None, metadata: metadata.into() }
+    }
+
+    #[test]
+    fn a_subscription_has_the_layout_of_java() {
+        let rack = Some("r".into());
+        let bytes =
+            write_subscription(Assignor::CooperativeSticky, &["t".into()], &partitions(&[2]), 5, rack);
+        let version = b"\0\x03";
+        let topics = b"\0\0\0\x01\0\x01t";
+        let user_data = b"\0\0\0\x04\0\0\0\x05";
+        let owned = b"\0\0\0\x01\0\x01t\0\0\0\x01\0\0\0\x02";
+        let generation_and_rack = b"\0\0\0\x05\0\x01r";
+        assert_eq!(bytes.unwrap(), [&version[..], topics, user_data, owned, generation_and_rack].concat());
+    }
+
+    #[test]
+    fn an_older_sticky_member_says_its_generation_in_its_own_data() {
+        let said = ConsumerProtocolSubscription {
+            topics: vec!["t".into()],
+            user_data: Some(Bytes::from_static(b"\0\0\0\x09")),
+            owned_partitions: by_topic(&partitions(&[0, 3])),
+            ..Default::default()
+        };
+        let members = read_members(&[joined("a", said.to_bytes(1).unwrap())]);
+        assert_eq!((members[0].generation, &members[0].owned), (9, &partitions(&[0, 3])));
+    }
+
+    #[test]
+    fn who_cannot_be_understood_gets_nothing_and_stops_nobody() {
+        let said = write_subscription(Assignor::Range, &["t".into()], &[], -1, None).unwrap();
+        let members = read_members(&[joined("a", &b"\0\x01\x7f\xff"[..]), joined("b", said)]);
+        for assignor in [Assignor::Range, Assignor::CooperativeSticky] {
+            let shares = write_shares(assignor, &members, &[("t".into(), 2)].into_iter().collect()).unwrap();
+            let read = |at: usize| read_share(shares[at].assignment.clone()).unwrap();
+            assert_eq!((read(0), read(1)), (vec![], partitions(&[0, 1])), "{assignor:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_without_bytes_is_empty_and_a_damaged_one_an_error() {
+        assert_eq!(read_share(Bytes::new()), Ok(Vec::new()));
+        assert!(read_share(Bytes::from_static(b"\0\x01\x7f\xff\xff\xff")).is_err());
+    }
+}
