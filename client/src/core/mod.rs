@@ -10,6 +10,8 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub(crate) mod accumulator;
+#[cfg(test)]
+mod alone;
 pub(crate) mod ask;
 pub(crate) mod backoff;
 pub(crate) mod batch;

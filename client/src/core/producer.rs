@@ -223,18 +223,25 @@ impl<D: Ticket> Producer<D> {
 
     /// The topic was deleted and created again: what may be in the old log must not be sent into the new one.
     fn forget_log(&mut self, now: Instant, at: usize) {
-        let name = self.topics[self.queues[at].topic].name.clone();
-        let waiting = std::mem::take(&mut self.queues[at].waiting);
-        self.queues[at].waiting_bytes = 0;
-        for batch in waiting {
-            if batch.doubtful {
-                let message = format!("topic {name} was created again while a record was on its way");
-                self.give_up(at, batch, Error::new(ErrorKind::UnknownTopic, message), Outcome::PossiblyWritten);
-            } else {
-                self.queues[at].put_back(batch);
-            }
-        }
+        let name = &self.topics[self.queues[at].topic].name;
+        let message = format!("topic {name} was created again while a record was on its way");
+        self.give_up_doubtful(at, &Error::new(ErrorKind::UnknownTopic, message));
         self.break_off(now, at);
+    }
+
+    /// Gives up what may be in the log already, where sending it again cannot tell.
+    fn give_up_doubtful(&mut self, at: usize, error: &Error) {
+        let (doubtful, waiting) =
+            std::mem::take(&mut self.queues[at].waiting).into_iter().partition(|batch: &Batch<D>| batch.doubtful);
+        self.queues[at].waiting = waiting;
+        let doubtful: VecDeque<Batch<D>> = doubtful;
+        for batch in doubtful {
+            self.queues[at].waiting_bytes -= batch.bytes;
+            if let Some(outlet) = self.queues[at].leader.and_then(|node| self.outlets.get_mut(&node)) {
+                outlet.backlog = outlet.backlog.saturating_sub(batch.bytes);
+            }
+            self.give_up(at, batch, error.clone(), Outcome::PossiblyWritten);
+        }
     }
 
     /// Leaves topics out of the metadata requests that were not produced to for long. Their sequences stay (fault 10).
@@ -447,9 +454,14 @@ impl<D: Ticket> Producer<D> {
                 self.again(now, at, batch, error, refresh);
             }
             Verdict::Renumber => {
-                batch.numbered = None;
+                (batch.numbered, batch.doubtful) = (None, false);
                 self.break_off(now, at);
                 self.put_back(at, batch);
+                if answer.error_code == ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER {
+                    self.queues[at].clear_doubt();
+                } else {
+                    self.give_up_doubtful(at, &self.describe(at, answer));
+                }
             }
             Verdict::Fail(outcome) => {
                 let error = self.describe(at, answer);

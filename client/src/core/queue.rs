@@ -76,7 +76,7 @@ impl<D> Queue<D> {
         let resent = first.numbered.is_some();
         let in_turn = if resent { oldest_is_later } else { self.out.len() < self.sequence.window() };
         let in_turn = in_turn || planted(Defect::WideWindow);
-        let can_number = if self.sequence.is_broken() {
+        let can_number = if self.starts_over() {
             self.out.is_empty() && (!self.sequence.is_exhausted() || identity.is_some())
         } else {
             resent || identity.is_some()
@@ -84,9 +84,22 @@ impl<D> Queue<D> {
         (settled_elsewhere && in_turn && can_number).then_some(leader)
     }
 
+    /// Whether the next batch goes out under a new identity. One that may be in the log goes again under its old number
+    /// first, and so does what is before it: only that tells whether it is.
+    fn starts_over(&self) -> bool {
+        self.sequence.is_broken() && !self.waiting.iter().any(|batch| batch.doubtful && batch.numbered.is_some())
+    }
+
+    /// The broker misses a number: nothing from there on can be in the log.
+    pub(crate) fn clear_doubt(&mut self) {
+        for batch in &mut self.waiting {
+            batch.doubtful = false;
+        }
+    }
+
     /// Takes the first waiting batch, numbered and on its way to `node`. Only when [`Queue::may_send`] said so.
     pub(crate) fn send(&mut self, node: i32, idempotent: bool, identity: Option<Identity>) -> Option<&mut Batch<D>> {
-        if idempotent && self.sequence.is_broken() {
+        if idempotent && self.starts_over() {
             if !self.sequence.start_over(identity) {
                 return None;
             }

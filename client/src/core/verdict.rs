@@ -17,7 +17,8 @@ pub(crate) enum Verdict {
     Duplicate,
     /// Send it again under its number; first ask for metadata, when `refresh` says so.
     Retry { refresh: bool },
-    /// Send it again under a new identity: the broker has forgotten us, and this batch is certainly not in the log.
+    /// Send it again under a new identity: the broker misses an earlier number, or has forgotten us, and this batch is
+    /// certainly not in the log.
     Renumber,
     /// Give it up.
     Fail(Outcome),
@@ -44,7 +45,8 @@ pub(crate) fn judge(code: ErrorCode, at: Situation) -> Verdict {
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if at.idempotent && at.earlier_unresolved => {
             Verdict::Retry { refresh: false }
         }
-        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if at.broken && !at.doubtful => Verdict::Renumber,
+        // The broker remembers our last five batches, and this is not among them.
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if at.idempotent && at.broken => Verdict::Renumber,
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER => Verdict::Fail(Outcome::PossiblyWritten),
         ErrorCode::UNKNOWN_PRODUCER_ID if at.idempotent && at.log_moved && !at.doubtful => Verdict::Renumber,
         ErrorCode::UNKNOWN_PRODUCER_ID => Verdict::Fail(Outcome::PossiblyWritten),
@@ -82,7 +84,9 @@ mod tests {
 
     #[test]
     fn out_of_order_after_a_lost_number_goes_on_under_a_new_one() {
-        check(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, Situation { broken: true, ..PLAIN }, Verdict::Renumber);
+        let broken = Situation { broken: true, ..PLAIN };
+        check(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, broken, Verdict::Renumber);
+        check(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, Situation { doubtful: true, ..broken }, Verdict::Renumber);
     }
 
     #[test]
