@@ -1,4 +1,5 @@
 //! Faults do what they say, as often as they say, and to nobody else.
+#![allow(clippy::unwrap_used)]
 
 mod wire;
 

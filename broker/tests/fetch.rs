@@ -1,4 +1,5 @@
 //! What Fetch returns, how long it waits, and what a session remembers.
+#![allow(clippy::unwrap_used)]
 
 mod wire;
 

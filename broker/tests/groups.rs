@@ -1,4 +1,5 @@
 //! The life of classic groups, as members see it.
+#![allow(clippy::unwrap_used)]
 
 mod wire;
 

@@ -1,4 +1,5 @@
 //! Bytes that are no requests, or lie: the connection may end, the node never does.
+#![allow(clippy::unwrap_used)]
 
 mod wire;
 

@@ -1,4 +1,5 @@
 //! Positions in logs, and positions that groups have committed.
+#![allow(clippy::unwrap_used)]
 
 mod wire;
 

@@ -1,4 +1,5 @@
 //! What Produce accepts, refuses and remembers.
+#![allow(clippy::unwrap_used)]
 
 mod wire;
 

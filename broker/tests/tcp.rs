@@ -1,4 +1,5 @@
 //! The broker on TCP: ports open, close and open again.
+#![allow(clippy::unwrap_used)]
 
 use ottla_broker::{StartError, TestBroker};
 use ottla_protocol::api::ApiKey;

@@ -1,4 +1,5 @@
 //! Topics come and go, and metadata tells of them, of nodes and of coordinators.
+#![allow(clippy::unwrap_used)]
 
 mod wire;
 
