@@ -42,7 +42,6 @@ impl Confluent {
             properties.insert("enable.idempotence".into(), "true".into());
             properties.insert("linger.ms".into(), tuning.linger_ms.to_string());
             properties.insert("batch.size".into(), tuning.batch_bytes.to_string());
-            properties.insert("buffer.memory".into(), (1 << 30).to_string());
         }
         let config = ProducerConfig::new(&properties).unwrap_or_else(|e| fail(e));
         let producer =

@@ -50,7 +50,6 @@ impl Krafka {
                 .idempotent(true)
                 .linger(Duration::from_millis(tuning.linger_ms))
                 .batch_size(tuning.batch_bytes)
-                .buffer_memory(1 << 30)
                 .metrics_push(false);
         }
         let producer = builder.build().await.unwrap_or_else(|e| fail(e));

@@ -52,8 +52,7 @@ fn producer_config(settings: &Settings) -> ClientConfig {
             .set("linger.ms", tuning.linger_ms.to_string())
             .set("batch.size", tuning.batch_bytes.to_string())
             .set("batch.num.messages", "1000000")
-            .set("queue.buffering.max.messages", (settings.window + 10_000).to_string())
-            .set("queue.buffering.max.kbytes", "2097151");
+            .set("queue.buffering.max.messages", (settings.window + 10_000).to_string());
     }
     config
 }
