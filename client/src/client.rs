@@ -65,7 +65,10 @@ impl ClientBuilder {
         }
         self.warnings.extend(warnings);
         let config = Arc::new(self.config.clone());
-        let tcp = Tcp { send_buffer_bytes: config.send_buffer_bytes, receive_buffer_bytes: config.receive_buffer_bytes };
+        let tcp = Tcp {
+            send_buffer_bytes: config.send_buffer_bytes,
+            receive_buffer_bytes: config.receive_buffer_bytes,
+        };
         let world = self.outside.0.clone().unwrap_or_else(|| Arc::new(tcp));
         Ok(Client { builder: Arc::new(self), config, world })
     }

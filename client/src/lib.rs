@@ -35,19 +35,23 @@ mod error;
 pub mod format;
 mod planted;
 mod producer;
-#[cfg_attr(not(feature = "unstable-world"), expect(unreachable_pub, reason = "public under the feature unstable-world"))]
+#[cfg_attr(
+    not(feature = "unstable-world"),
+    expect(unreachable_pub, reason = "public under the feature unstable-world")
+)]
 #[cfg(not(feature = "unstable-world"))]
 mod world;
 #[cfg(feature = "unstable-world")]
 pub mod world;
 
 pub use admin::{
-    Admin, ClusterDescription, CommittedOffset, CreatedTopic, GroupDescription, GroupListing, GroupMember, ListedOffset,
-    NewTopic, Node, OffsetSpec, PartitionDescription, Results, TopicDescription,
+    Admin, ClusterDescription, CommittedOffset, CreatedTopic, GroupDescription, GroupListing, GroupMember,
+    ListedOffset, NewTopic, Node, OffsetSpec, PartitionDescription, Results, TopicDescription,
 };
 pub use client::Client;
 pub use config::{
-    Acks, Assignor, ClientBuilder, ConfigError, ConsumerBuilder, Done, IsolationLevel, ProducerBuilder, Reset, Warning, When,
+    Acks, Assignor, ClientBuilder, ConfigError, ConsumerBuilder, Done, IsolationLevel, ProducerBuilder,
+    Reset, Warning, When,
 };
 pub use consumer::{CommitOutcome, Consumer, Control, OwnedRecord, Record, RecordBatch, SeekTo};
 pub use error::{Error, ErrorKind, Outcome, Result};
@@ -55,4 +59,6 @@ pub use ottla_partitioners as partitioners;
 pub use ottla_protocol::error_code::ErrorCode;
 pub use ottla_protocol::records::{Codec, Compression, Header};
 pub use ottla_protocol::wire::Uuid;
-pub use producer::{CloseReport, Deliveries, Delivery, Enqueue, Full, Payload, Producer, RecordMetadata, Topic};
+pub use producer::{
+    CloseReport, Deliveries, Delivery, Enqueue, Full, Payload, Producer, RecordMetadata, Topic,
+};

@@ -19,7 +19,8 @@ async fn produce(client: &Client, count: u32) {
     let topic = producer.topic("t");
     let mut window = ottla::Deliveries::default();
     for n in 0..count {
-        window.push(topic.enqueue(Payload::keyed(&n.to_be_bytes(), &n.to_be_bytes())).await.expect("accepted"));
+        window
+            .push(topic.enqueue(Payload::keyed(&n.to_be_bytes(), &n.to_be_bytes())).await.expect("accepted"));
     }
     while let Some(written) = window.next().await {
         written.expect("written");
@@ -36,7 +37,8 @@ async fn a_member_reads_everything_once_and_commits_every_nth_record() {
     let (broker, client) = cluster(6).await;
     produce(&client, 5_000).await;
     let hybrid = When::Hybrid { records: 100, within: Duration::from_secs(60) };
-    let mut consumer = client.consumer().group("g").subscribe(["t"]).commit_when(hybrid).build().expect("valid settings");
+    let mut consumer =
+        client.consumer().group("g").subscribe(["t"]).commit_when(hybrid).build().expect("valid settings");
     let mut seen = BTreeSet::new();
     let mut last = [-1; 6];
     for _ in 0..5_000 {
@@ -56,8 +58,13 @@ async fn a_member_reads_everything_once_and_commits_every_nth_record() {
 async fn committing_by_hand_covers_the_record_in_hand() {
     let (broker, client) = cluster(1).await;
     produce(&client, 10).await;
-    let mut consumer =
-        client.consumer().group("g").subscribe(["t"]).commit_when(When::Manual).build().expect("valid settings");
+    let mut consumer = client
+        .consumer()
+        .group("g")
+        .subscribe(["t"])
+        .commit_when(When::Manual)
+        .build()
+        .expect("valid settings");
     for _ in 0..3 {
         consumer.recv().await.expect("no error").expect("open");
     }
@@ -73,7 +80,9 @@ async fn committing_by_hand_covers_the_record_in_hand() {
 #[tokio::test]
 async fn two_members_share_a_topic() {
     let (broker, client) = cluster(6).await;
-    let member = || client.consumer().group("g").subscribe(["t"]).commit_when(When::EachRecord).build().expect("valid");
+    let member = || {
+        client.consumer().group("g").subscribe(["t"]).commit_when(When::EachRecord).build().expect("valid")
+    };
     let (mut one, mut two) = (member(), member());
     produce(&client, 1_000).await;
     let mut seen = BTreeSet::new();

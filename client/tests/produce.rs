@@ -32,7 +32,8 @@ async fn a_record_is_written_and_told_where() {
 async fn many_records_of_a_partition_are_in_order_whatever_the_codec() {
     for compression in Compression::ALL {
         let (broker, client) = cluster(6).await;
-        let producer = client.producer().compression(compression).batch_size(2_000).build().expect("valid settings");
+        let producer =
+            client.producer().compression(compression).batch_size(2_000).build().expect("valid settings");
         let topic = producer.topic("t");
         let mut window = ottla::Deliveries::default();
         for n in 0..5_000_u32 {

@@ -207,7 +207,8 @@ impl Consumer {
         for (at, record) in gathered.iter().enumerate() {
             let same = |r: &OwnedRecord| r.topic() == record.topic() && r.partition() == record.partition();
             if !gathered.iter().take(at).any(same) {
-                let partition = TopicPartition { topic: Str::from(record.topic()), partition: record.partition() };
+                let partition =
+                    TopicPartition { topic: Str::from(record.topic()), partition: record.partition() };
                 let place = Place::At(record.offset());
                 // A partition that is no longer ours has nothing to give back.
                 let _ = self.control.door.with(|machine, now| machine.seek(now, &partition, place));
@@ -245,7 +246,8 @@ impl Consumer {
         let door = &self.control.door;
         pause(&*door.world).await;
         let closed = door.until(|machine| machine.is_closed());
-        let late = || Error::new(ErrorKind::Timeout, format!("the group could not be left within {deadline:?}"));
+        let late =
+            || Error::new(ErrorKind::Timeout, format!("the group could not be left within {deadline:?}"));
         tokio::time::timeout(deadline, closed).await.unwrap_or_else(|_| Err(late()))
     }
 
@@ -515,12 +517,15 @@ fn named(topic: &str, partition: i32) -> TopicPartition {
 
 /// Commits what is finished, and waits for the answer.
 async fn commit(door: &Arc<Door>) -> Result<CommitOutcome, Error> {
-    let Some(id) = door.with(|machine, now| machine.commit(now, None))?? else { return Ok(CommitOutcome::default()) };
+    let Some(id) = door.with(|machine, now| machine.commit(now, None))?? else {
+        return Ok(CommitOutcome::default());
+    };
     let mut watch = Watch { door, id: Some(id) };
     pause(&*door.world).await;
     door.until(move |machine| machine.is_committed(id)).await?;
     watch.id = None;
-    let outcome = door.with(|machine, _| machine.take_commit(id))?.unwrap_or_else(|| Ok(Default::default()))?;
+    let outcome =
+        door.with(|machine, _| machine.take_commit(id))?.unwrap_or_else(|| Ok(Default::default()))?;
     let superseded = outcome.superseded.into_iter().map(|p| (p.topic.to_string(), p.partition)).collect();
     Ok(CommitOutcome { superseded })
 }

@@ -69,7 +69,9 @@ impl Reading {
             if self.aborted.holds(&header) {
                 continue;
             }
-            let mut open = batch.open(decompressor, self.config.batch_bytes_max).map_err(|e| corrupt(&self.chunk.partition, &e))?;
+            let mut open = batch
+                .open(decompressor, self.config.batch_bytes_max)
+                .map_err(|e| corrupt(&self.chunk.partition, &e))?;
             open.skip_to(self.chunk.from).map_err(|e| corrupt(&self.chunk.partition, &e))?;
             if open.left() > 0 {
                 self.open = Some(open);
@@ -80,10 +82,14 @@ impl Reading {
 
     fn end_transaction(&mut self, batch: Batch, decompressor: &mut Decompressor) -> Result<(), Error> {
         let header = *batch.header();
-        let mut open = batch.open(decompressor, self.config.batch_bytes_max).map_err(|e| corrupt(&self.chunk.partition, &e))?;
+        let mut open = batch
+            .open(decompressor, self.config.batch_bytes_max)
+            .map_err(|e| corrupt(&self.chunk.partition, &e))?;
         // Only the first record of a control batch says anything; an unknown kind is none of ours.
         let kind = match open.next() {
-            Ok(Some(record)) => ControlRecord::parse(&record, header.base_offset).map(|control| control.kind).ok(),
+            Ok(Some(record)) => {
+                ControlRecord::parse(&record, header.base_offset).map(|control| control.kind).ok()
+            }
             _ => None,
         };
         if kind == Some(ControlKind::Abort) {

@@ -46,7 +46,10 @@ pub(crate) enum Refusal {
     /// Its batch was full and has been closed: let the link have a turn, then come back.
     Turn,
     /// No memory, or too much waits for the broker of this partition already.
-    Room { partition: usize, bytes: usize },
+    Room {
+        partition: usize,
+        bytes: usize,
+    },
     /// Metadata of the topic has not come.
     Metadata,
     Failed(Error),
@@ -144,9 +147,9 @@ impl<D: Ticket> Producer<D> {
             self.keep_buffer(builder.into_parts().0);
             return Err(refusal);
         }
-        let position = builder.append(timestamp, record.key, record.value, record.headers).map_err(|e| {
-            Refusal::Failed(self.too_large(topic, size, &e.to_string()))
-        })?;
+        let position = builder
+            .append(timestamp, record.key, record.value, record.headers)
+            .map_err(|e| Refusal::Failed(self.too_large(topic, size, &e.to_string())))?;
         self.topics[topic].used = now.instant;
         self.cluster.metadata.want(now.instant, &self.topics[topic].name);
         let entry = Entry { expires: now.instant + self.config.delivery_timeout, partition: at };
@@ -183,7 +186,14 @@ impl<D: Ticket> Producer<D> {
     }
 
     /// Whether a record may start a batch of `request` bytes.
-    fn admit(&self, topic: usize, at: usize, request: usize, size: usize, patient: bool) -> Result<(), Refusal> {
+    fn admit(
+        &self,
+        topic: usize,
+        at: usize,
+        request: usize,
+        size: usize,
+        patient: bool,
+    ) -> Result<(), Refusal> {
         if let Some(error) = &self.ended {
             return Err(Refusal::Failed(error.clone()));
         }
@@ -203,7 +213,8 @@ impl<D: Ticket> Producer<D> {
     }
 
     fn too_large(&self, topic: usize, size: usize, limit: &str) -> Error {
-        let message = format!("a record of {size} bytes for topic {} is too large: {limit}", self.topics[topic].name);
+        let message =
+            format!("a record of {size} bytes for topic {} is too large: {limit}", self.topics[topic].name);
         Error::new(ErrorKind::RecordTooLarge, message).with_outcome(Outcome::NotWritten)
     }
 
@@ -214,7 +225,8 @@ impl<D: Ticket> Producer<D> {
 
     /// Whether a record that was refused with [`Refusal::Room`] may come back.
     pub(crate) fn has_room(&self, partition: usize, bytes: usize) -> bool {
-        self.ended.is_some() || (self.buffered + bytes <= self.config.buffer_memory && !self.is_backlogged(partition))
+        self.ended.is_some()
+            || (self.buffered + bytes <= self.config.buffer_memory && !self.is_backlogged(partition))
     }
 
     /// Whether a record that was refused with [`Refusal::Metadata`] may come back.
@@ -275,8 +287,12 @@ impl<D: Ticket> Producer<D> {
         };
         match (&self.ended, self.cluster.metadata.error(name), self.cluster.failure()) {
             (Some(ended), ..) => Refusal::Failed(ended.clone()),
-            (_, Some(code @ ErrorCode::TOPIC_AUTHORIZATION_FAILED), _) => failed(ErrorKind::Authorization, code),
-            (_, Some(code @ ErrorCode::INVALID_TOPIC_EXCEPTION), _) => failed(ErrorKind::InvalidArgument, code),
+            (_, Some(code @ ErrorCode::TOPIC_AUTHORIZATION_FAILED), _) => {
+                failed(ErrorKind::Authorization, code)
+            }
+            (_, Some(code @ ErrorCode::INVALID_TOPIC_EXCEPTION), _) => {
+                failed(ErrorKind::InvalidArgument, code)
+            }
             (_, _, Some(e)) if e.kind() == ErrorKind::UnsupportedVersion => {
                 Refusal::Failed(e.clone().with_outcome(Outcome::NotWritten))
             }
@@ -286,7 +302,8 @@ impl<D: Ticket> Producer<D> {
 
     fn no_partition(&self, topic: usize, index: i32) -> Error {
         let topic = &self.topics[topic];
-        let message = format!("topic {} has {} partitions, there is no {index}", topic.name, topic.partitions.len());
+        let message =
+            format!("topic {} has {} partitions, there is no {index}", topic.name, topic.partitions.len());
         Error::new(ErrorKind::InvalidArgument, message).with_outcome(Outcome::NotWritten)
     }
 
@@ -297,7 +314,9 @@ impl<D: Ticket> Producer<D> {
             (Refusal::Metadata, Some(code)) => {
                 (ErrorKind::UnknownTopic, format!("topic {name}: {code}, and so it stayed for {wait:?}"))
             }
-            (Refusal::Metadata, None) => (ErrorKind::Timeout, format!("topic {name}: no metadata within {wait:?}")),
+            (Refusal::Metadata, None) => {
+                (ErrorKind::Timeout, format!("topic {name}: no metadata within {wait:?}"))
+            }
             _ => (ErrorKind::BufferFull, format!("topic {name}: no room in the buffer within {wait:?}")),
         };
         let error = Error::new(kind, message).with_outcome(Outcome::NotWritten);

@@ -3,7 +3,11 @@
 //! A toy cluster takes the requests of the machine in, by the rules of Kafka's log for idempotent producers, and a seeded
 //! dice decides what happens next: records, answers, lost connections, leaders that move, time. At the end everything heals,
 //! and the logs are compared with what the deliveries were told (S1 to S5, L1).
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test starts its clock somewhere, and shares outcomes")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test starts its clock somewhere, and shares outcomes"
+)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -219,7 +223,8 @@ impl Run {
     }
 
     fn metadata(&self) -> MetadataResponse {
-        let broker = |node_id| Broker { node_id, host: format!("n{node_id}").as_str().into(), port: 1, rack: None };
+        let broker =
+            |node_id| Broker { node_id, host: format!("n{node_id}").as_str().into(), port: 1, rack: None };
         let partition = |(index, log): (i32, &Log)| PartitionMetadata {
             partition_index: index,
             leader_id: log.leader,
@@ -248,7 +253,9 @@ impl Run {
             let mut open = batch.open(&mut self.decompressor, DECOMPRESSED_BYTES_MAX).expect("opens");
             let mut values = Vec::new();
             while let Some(record) = open.next().expect("a valid record") {
-                values.push(u64::from_be_bytes(record.value.expect("a value").try_into().expect("eight bytes")));
+                values.push(u64::from_be_bytes(
+                    record.value.expect("a value").try_into().expect("eight bytes"),
+                ));
             }
             let log = &mut self.logs[usize::try_from(asked.index).expect("0 to 3")];
             let busy = !self.healed && self.dice.below(20) == 0;
@@ -261,7 +268,12 @@ impl Run {
             };
             let (error_code, base_offset) = appended.map_or_else(|e| (e, -1), |base| (ErrorCode::NONE, base));
             let index = asked.index;
-            partition_responses.push(ProducedPartition { index, error_code, base_offset, ..Default::default() });
+            partition_responses.push(ProducedPartition {
+                index,
+                error_code,
+                base_offset,
+                ..Default::default()
+            });
         }
         let topic = ProducedTopic { name: "t".into(), topic_id: TOPIC_ID, partition_responses };
         ProduceResponse { responses: vec![topic], ..Default::default() }
@@ -269,7 +281,9 @@ impl Run {
 
     fn answer(&mut self) {
         let Some(link) = self.any_link() else { return };
-        let Some(answer) = self.pipes.get_mut(&link).and_then(|pipe| pipe.answers.pop_front()) else { return };
+        let Some(answer) = self.pipes.get_mut(&link).and_then(|pipe| pipe.answers.pop_front()) else {
+            return;
+        };
         self.tell(Input::Answer { link, answer });
     }
 
@@ -277,7 +291,9 @@ impl Run {
         if let Some(link) = self.any_link() {
             // What was written may still arrive.
             for _ in 0..self.dice.below(3) {
-                if let Some(Ask::Produce(request)) = self.pipes.get_mut(&link).and_then(|p| p.requests.pop_front()) {
+                if let Some(Ask::Produce(request)) =
+                    self.pipes.get_mut(&link).and_then(|p| p.requests.pop_front())
+                {
                     self.produce(link.node, &request);
                 }
             }
@@ -304,7 +320,8 @@ impl Run {
             return self.tell(Input::Lost { link: dial.link, cause });
         }
         self.pipes.insert(dial.link, Pipe::default());
-        let versions = [(ApiKey::PRODUCE, (3, 13)), (ApiKey::METADATA, (0, 13)), (ApiKey::INIT_PRODUCER_ID, (0, 5))];
+        let versions =
+            [(ApiKey::PRODUCE, (3, 13)), (ApiKey::METADATA, (0, 13)), (ApiKey::INIT_PRODUCER_ID, (0, 5))];
         self.tell(Input::Opened { link: dial.link, versions: versions.into_iter().collect::<Versions>() });
     }
 
@@ -319,7 +336,8 @@ impl Run {
         };
         self.tell(Input::Tick);
         // A driver would spin: what is due must not be due any more.
-        let due = self.machine.deadline().is_some_and(|at| at < self.now) && !self.machine.wants_dial(self.now);
+        let due =
+            self.machine.deadline().is_some_and(|at| at < self.now) && !self.machine.wants_dial(self.now);
         assert!(!due, "a deadline that a tick does not move");
     }
 
@@ -340,12 +358,15 @@ impl Run {
         let mut ends = [-1_i64; 4];
         for (value, (partition, told, index)) in (0_u64..).zip(&self.sent) {
             let at = usize::try_from(*partition).expect("0 to 3");
-            let copies: Vec<usize> = (0..).zip(&self.logs[at].values).filter(|(_, v)| **v == value).map(|p| p.0).collect();
+            let copies: Vec<usize> =
+                (0..).zip(&self.logs[at].values).filter(|(_, v)| **v == value).map(|p| p.0).collect();
             assert!(copies.len() <= 1, "record {value} is in the log {} times (S2)", copies.len());
-            let outcome = told.0.lock().expect("not poisoned").clone().expect("every batch has its outcome (L1)");
+            let outcome =
+                told.0.lock().expect("not poisoned").clone().expect("every batch has its outcome (L1)");
             match outcome {
                 BatchOutcome::Written { base_offset, .. } => {
-                    let offset = i64::try_from(*copies.first().expect("acknowledged, so in the log (S1)")).expect("small");
+                    let offset = i64::try_from(*copies.first().expect("acknowledged, so in the log (S1)"))
+                        .expect("small");
                     let told = base_offset.map(|base| base + i64::from(*index));
                     assert!(told.is_none_or(|told| told == offset), "told {told:?}, is at {offset} (S1)");
                     assert!(offset > ends[at], "record {value} is before an earlier one (S3)");
@@ -354,7 +375,9 @@ impl Run {
                 BatchOutcome::Failed(e) if e.outcome() == Some(Outcome::NotWritten) => {
                     assert!(copies.is_empty(), "record {value} was said to be not written: {e} (S4, S5)");
                 }
-                BatchOutcome::Failed(e) => assert_eq!(e.outcome(), Some(Outcome::PossiblyWritten), "{e} (S5)"),
+                BatchOutcome::Failed(e) => {
+                    assert_eq!(e.outcome(), Some(Outcome::PossiblyWritten), "{e} (S5)")
+                }
                 BatchOutcome::Refused { error, .. } => panic!("nothing is refused here: {error}"),
             }
         }

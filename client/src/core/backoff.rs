@@ -67,7 +67,10 @@ mod tests {
         let (mut backoff, mut random) = (Backoff::new(ms(100), ms(1000)), Random::new(7));
         for expected in [100, 200, 400, 800, 1000, 1000] {
             let wait = backoff.next(&mut random);
-            assert!(wait >= ms(expected) * 8 / 10 && wait <= ms(expected) * 12 / 10, "{wait:?} for {expected}");
+            assert!(
+                wait >= ms(expected) * 8 / 10 && wait <= ms(expected) * 12 / 10,
+                "{wait:?} for {expected}"
+            );
         }
         backoff.reset();
         assert!(backoff.next(&mut random) <= ms(120));

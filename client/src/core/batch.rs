@@ -117,7 +117,9 @@ impl Parcel {
     fn encode(self, codec: Codec, compressor: &mut Compressor) -> (Bytes, Stamp) {
         let (mut buffer, mut fields) = match self {
             Parcel::Encoded(bytes, stamp) => return (bytes, stamp),
-            Parcel::Renumbered(bytes, stamp) => (bytes.try_into_mut().unwrap_or_else(|b| BytesMut::from(&b[..])), stamp),
+            Parcel::Renumbered(bytes, stamp) => {
+                (bytes.try_into_mut().unwrap_or_else(|b| BytesMut::from(&b[..])), stamp)
+            }
             Parcel::Sealed(buffer, stamp) => (buffer, stamp),
         };
         if codec.compression() != Compression::None && fields.compression == Compression::None {
@@ -129,7 +131,10 @@ impl Parcel {
             }
         }
         let stamped = stamp(&mut buffer, &fields);
-        debug_assert!(stamped.is_ok(), "the builder keeps a batch below 2 GiB and leaves room for its header");
+        debug_assert!(
+            stamped.is_ok(),
+            "the builder keeps a batch below 2 GiB and leaves room for its header"
+        );
         (buffer.freeze(), fields)
     }
 }
@@ -175,6 +180,9 @@ impl Shipment {
             }
         }
         let answered = self.acks != 0;
-        (Request { ask: Ask::Produce(request), version: self.version, timeout: self.timeout, answered }, encoded)
+        (
+            Request { ask: Ask::Produce(request), version: self.version, timeout: self.timeout, answered },
+            encoded,
+        )
     }
 }

@@ -176,7 +176,8 @@ impl Cluster {
 
     /// An answer asked for silence; what is already on the way is answered all the same (KIP-219).
     pub(crate) fn throttle(&mut self, now: Instant, link: Link, throttle_ms: i32) {
-        let time = Duration::from_millis(u64::try_from(throttle_ms).unwrap_or(0)).min(self.config.request_timeout);
+        let time =
+            Duration::from_millis(u64::try_from(throttle_ms).unwrap_or(0)).min(self.config.request_timeout);
         if let Some(Phase::Open { muted, .. }) = self.links.get_mut(&link)
             && !time.is_zero()
         {
@@ -237,7 +238,8 @@ impl Cluster {
             for broker in &response.brokers {
                 self.learn_node(now, broker.node_id, &broker.host, broker.port, broker.rack.clone());
             }
-            let gone: Vec<i32> = self.nodes.keys().copied().filter(|id| *id >= 0 && !named.contains(id)).collect();
+            let gone: Vec<i32> =
+                self.nodes.keys().copied().filter(|id| *id >= 0 && !named.contains(id)).collect();
             for id in gone {
                 let cause = Error::new(ErrorKind::Connect, format!("broker {id} has left the cluster"));
                 self.close_links(id, &cause);
@@ -256,7 +258,8 @@ impl Cluster {
         let control = |node: &i32| Link { node: *node, lane: Lane::Control };
         let open = self.nodes.keys().rev().map(control).find(|link| self.is_open(*link));
         let may = |(_, node): &(&i32, &Node)| now >= node.dial_after;
-        let (seeds, known): (Vec<_>, Vec<_>) = self.nodes.iter().filter(may).map(|(id, _)| *id).partition(|id| *id < 0);
+        let (seeds, known): (Vec<_>, Vec<_>) =
+            self.nodes.iter().filter(may).map(|(id, _)| *id).partition(|id| *id < 0);
         // KIP-1102: after a long time without usable metadata only the bootstrap addresses are believed.
         let stale = |since: Instant| now.saturating_duration_since(since) > self.config.rebootstrap_trigger;
         let start_over = self.metadata.succeeded.is_some_and(stale) && !seeds.is_empty();
@@ -269,7 +272,8 @@ impl Cluster {
     }
 
     fn needs_asked(&self, now: Instant) -> bool {
-        self.metadata.due().is_some_and(|due| now >= due) && self.asked.is_none_or(|link| !self.links.contains_key(&link))
+        self.metadata.due().is_some_and(|due| now >= due)
+            && self.asked.is_none_or(|link| !self.links.contains_key(&link))
     }
 
     pub(crate) fn poll_dial(&mut self, now: Instant) -> Option<Dial> {
@@ -278,17 +282,26 @@ impl Cluster {
         self.links.insert(link, Phase::Dialling);
         let node = self.nodes.get_mut(&link.node)?;
         node.dialling = true;
-        Some(Dial { link, host: node.host.clone(), port: node.port, timeout: self.config.socket_setup_timeout })
+        Some(Dial {
+            link,
+            host: node.host.clone(),
+            port: node.port,
+            timeout: self.config.socket_setup_timeout,
+        })
     }
 
     fn diallable(&self, now: Instant) -> Option<Link> {
-        let wanted = self.links.iter().filter(|(_, phase)| matches!(phase, Phase::Wanted)).map(|(link, _)| *link);
-        let may = |link: &Link| self.nodes.get(&link.node).is_some_and(|n| !n.dialling && now >= n.dial_after);
+        let wanted =
+            self.links.iter().filter(|(_, phase)| matches!(phase, Phase::Wanted)).map(|(link, _)| *link);
+        let may =
+            |link: &Link| self.nodes.get(&link.node).is_some_and(|n| !n.dialling && now >= n.dial_after);
         wanted.into_iter().find(may)
     }
 
     pub(crate) fn wants_dial(&self, now: Instant) -> bool {
-        let may = |(id, node): (&i32, &Node)| now >= node.dial_after || self.is_open(Link { node: *id, lane: Lane::Control });
+        let may = |(id, node): (&i32, &Node)| {
+            now >= node.dial_after || self.is_open(Link { node: *id, lane: Lane::Control })
+        };
         self.diallable(now).is_some() || (self.needs_asked(now) && self.nodes.iter().any(may))
     }
 
@@ -304,7 +317,12 @@ impl Cluster {
         match self.version::<MetadataRequest>(link, i16::MAX) {
             Ok(version) => {
                 let ask = Ask::Metadata(self.metadata.ask(now));
-                Some(Work::Request(Request { ask, version, timeout: self.config.request_timeout, answered: true }))
+                Some(Work::Request(Request {
+                    ask,
+                    version,
+                    timeout: self.config.request_timeout,
+                    answered: true,
+                }))
             }
             Err(cause) => {
                 self.close(link, cause.clone());

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
-    FetchResponse, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic, ListedPartition,
+    FetchResponse, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+    ListedPartition,
 };
 
 use super::ask::{Answer, Ask};
@@ -19,7 +20,7 @@ use super::backoff::Backoff;
 use super::cluster::Cluster;
 use super::fetch::{Fetch, Fetched, Positions};
 use super::group::{Group, GroupEvent};
-use super::offsets::{Committed, CommitId, CommitOutcome, Found, Offsets};
+use super::offsets::{CommitId, CommitOutcome, Committed, Found, Offsets};
 use super::positions::{Chunk, Failure, Lease, Place, Position};
 use super::{Dial, Input, Lane, Link, Machine, Request, TopicPartition, Work};
 use crate::config::{ClientConfig, ConsumerConfig, Reset, Source, When, wire_millis};
@@ -75,7 +76,12 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    pub(crate) fn new(client: Arc<ClientConfig>, config: Arc<ConsumerConfig>, seed: u64, now: Instant) -> Self {
+    pub(crate) fn new(
+        client: Arc<ClientConfig>,
+        config: Arc<ConsumerConfig>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         let retry_backoff = Backoff::new(client.retry_backoff, client.retry_backoff_max);
         let group = config.group_id.is_some().then(|| {
             (Group::new(config.clone(), client.clone(), now), Offsets::new(config.clone(), client.clone()))
@@ -106,9 +112,12 @@ impl Consumer {
         consumer.commit_at = consumer.commit_interval().map(|interval| now + interval);
         match consumer.config.source.clone() {
             Source::Nothing => {}
-            Source::Topics(topics) => topics.iter().for_each(|topic| consumer.cluster.metadata.want(now, topic)),
+            Source::Topics(topics) => {
+                topics.iter().for_each(|topic| consumer.cluster.metadata.want(now, topic))
+            }
             Source::Partitions(partitions) => {
-                let partitions = partitions.into_iter().map(|(topic, partition)| TopicPartition { topic, partition });
+                let partitions =
+                    partitions.into_iter().map(|(topic, partition)| TopicPartition { topic, partition });
                 consumer.assign(now, partitions.collect());
             }
         }
@@ -132,7 +141,8 @@ impl Consumer {
     fn assign(&mut self, now: Instant, partitions: Vec<TopicPartition>) {
         for partition in &partitions {
             self.cluster.metadata.want(now, &partition.topic);
-            let place = if self.group.is_some() { Place::Committed } else { Place::Reset(self.config.on_no_commit) };
+            let place =
+                if self.group.is_some() { Place::Committed } else { Place::Reset(self.config.on_no_commit) };
             self.positions.insert(partition.clone(), Position::new(place));
         }
         match &mut self.group {
@@ -146,7 +156,8 @@ impl Consumer {
         if let Some(position) = self.positions.get_mut(partition)
             && position.place == Place::Reset(Reset::Error)
         {
-            let error = Error::new(ErrorKind::OffsetOutOfRange, format!("{partition}: no offset is committed"));
+            let error =
+                Error::new(ErrorKind::OffsetOutOfRange, format!("{partition}: no offset is committed"));
             position.place = Place::Failed;
             self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
         }
@@ -168,7 +179,12 @@ impl Consumer {
     }
 
     /// Reads a partition from another place. No record from before is delivered after this.
-    pub(crate) fn seek(&mut self, now: Instant, partition: &TopicPartition, place: Place) -> Result<(), Error> {
+    pub(crate) fn seek(
+        &mut self,
+        now: Instant,
+        partition: &TopicPartition,
+        place: Place,
+    ) -> Result<(), Error> {
         let Some(position) = self.positions.get_mut(partition) else { return Err(not_assigned(partition)) };
         self.fetch.release(position.go_to(place));
         self.queue.retain(|queued| queued != partition);
@@ -180,7 +196,12 @@ impl Consumer {
     }
 
     /// Stops or goes on delivering a partition; what is buffered of it stays.
-    pub(crate) fn pause(&mut self, now: Instant, partition: &TopicPartition, paused: bool) -> Result<(), Error> {
+    pub(crate) fn pause(
+        &mut self,
+        now: Instant,
+        partition: &TopicPartition,
+        paused: bool,
+    ) -> Result<(), Error> {
         self.positions.get_mut(partition).ok_or_else(|| not_assigned(partition))?.paused = paused;
         self.step(now);
         Ok(())
@@ -198,7 +219,10 @@ impl Consumer {
 
     /// Whether there is something to take: records, an error, or the end.
     pub(crate) fn has_next(&self) -> bool {
-        self.closing || self.ended.is_some() || !self.failures.is_empty() || self.queue.iter().any(|partition| self.is_deliverable(partition))
+        self.closing
+            || self.ended.is_some()
+            || !self.failures.is_empty()
+            || self.queue.iter().any(|partition| self.is_deliverable(partition))
     }
 
     fn is_deliverable(&self, partition: &TopicPartition) -> bool {
@@ -277,9 +301,16 @@ impl Consumer {
     }
 
     /// Commits what is finished, of one partition or of all, and lets whoever wants wait for it.
-    pub(crate) fn commit(&mut self, now: Instant, partition: Option<&TopicPartition>) -> Result<Option<CommitId>, Error> {
+    pub(crate) fn commit(
+        &mut self,
+        now: Instant,
+        partition: Option<&TopicPartition>,
+    ) -> Result<Option<CommitId>, Error> {
         let Some((_, offsets)) = &mut self.group else {
-            return Err(Error::new(ErrorKind::InvalidArgument, "a consumer without a group has nowhere to commit to"));
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "a consumer without a group has nowhere to commit to",
+            ));
         };
         let mut finished = BTreeMap::new();
         for (named, position) in &mut self.positions {
@@ -435,7 +466,10 @@ impl Consumer {
             Ok(found) => found,
             Err(error) => return self.failures.push_back(Failure { lease: None, error }),
         };
-        let Some(position) = self.positions.get_mut(&partition).filter(|p| p.place == Place::Committed) else { return };
+        let Some(position) = self.positions.get_mut(&partition).filter(|p| p.place == Place::Committed)
+        else {
+            return;
+        };
         match committed {
             Some((offset, _)) => {
                 position.start_at(offset);
@@ -514,7 +548,8 @@ impl Consumer {
         tracing::warn!(%partition, offset, log_start, ?reset, "the position is out of range");
         if reset == Reset::Error {
             position.place = Place::Failed;
-            let error = Error::new(ErrorKind::OffsetOutOfRange, message).with_code(ErrorCode::OFFSET_OUT_OF_RANGE);
+            let error =
+                Error::new(ErrorKind::OffsetOutOfRange, message).with_code(ErrorCode::OFFSET_OUT_OF_RANGE);
             self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
         } else {
             position.place = Place::Reset(reset);
@@ -532,7 +567,8 @@ impl Consumer {
     }
 
     fn want_listings(&mut self) {
-        let resets = self.positions.iter().filter(|(_, p)| matches!(p.place, Place::Reset(_)) && p.retry_at.is_none());
+        let resets =
+            self.positions.iter().filter(|(_, p)| matches!(p.place, Place::Reset(_)) && p.retry_at.is_none());
         let leader = |p: &TopicPartition| self.cluster.metadata.partition(&p.topic, p.partition)?.leader;
         let nodes: BTreeSet<i32> = resets.filter_map(|(partition, _)| leader(partition)).collect();
         nodes.into_iter().for_each(|node| self.cluster.want(Link { node, lane: Lane::Control }));
@@ -555,7 +591,9 @@ impl Consumer {
             };
             match topics.last_mut().filter(|topic| topic.name == partition.topic) {
                 Some(topic) => topic.partitions.push(asked),
-                None => topics.push(ListOffsetsTopic { name: partition.topic.clone(), partitions: vec![asked] }),
+                None => {
+                    topics.push(ListOffsetsTopic { name: partition.topic.clone(), partitions: vec![asked] })
+                }
             }
             leases.insert(partition.clone(), position.lease.clone());
         }
@@ -566,7 +604,8 @@ impl Consumer {
         self.listings.insert(link.node, leases);
         let timeout = self.cluster.config.request_timeout;
         let isolation_level = self.config.isolation_level.wire();
-        let ask = ListOffsetsRequest { replica_id: -1, isolation_level, topics, timeout_ms: wire_millis(timeout) };
+        let ask =
+            ListOffsetsRequest { replica_id: -1, isolation_level, topics, timeout_ms: wire_millis(timeout) };
         Some(Work::Request(Request { ask: Ask::ListOffsets(ask), version, timeout, answered: true }))
     }
 
@@ -575,9 +614,11 @@ impl Consumer {
         let leases = self.listings.remove(&link.node).unwrap_or_default();
         for topic in &response.topics {
             for answer in &topic.partitions {
-                let partition = TopicPartition { topic: topic.name.clone(), partition: answer.partition_index };
+                let partition =
+                    TopicPartition { topic: topic.name.clone(), partition: answer.partition_index };
                 let Some(lease) = leases.get(&partition) else { continue };
-                let holds = |p: &&mut Position| Arc::ptr_eq(&p.lease, lease) && matches!(p.place, Place::Reset(_));
+                let holds =
+                    |p: &&mut Position| Arc::ptr_eq(&p.lease, lease) && matches!(p.place, Place::Reset(_));
                 if self.positions.get_mut(&partition).filter(holds).is_some() {
                     self.start_from_log(now, link.node, &partition, answer);
                 }
@@ -585,7 +626,13 @@ impl Consumer {
         }
     }
 
-    fn start_from_log(&mut self, now: Instant, node: i32, partition: &TopicPartition, answer: &ListedPartition) {
+    fn start_from_log(
+        &mut self,
+        now: Instant,
+        node: i32,
+        partition: &TopicPartition,
+        answer: &ListedPartition,
+    ) {
         let Some(position) = self.positions.get_mut(partition) else { return };
         let code = answer.error_code;
         if code.is_ok() && answer.offset >= 0 {
@@ -602,7 +649,9 @@ impl Consumer {
             self.cluster.metadata.refresh(now, &mut self.cluster.random);
         } else {
             position.place = Place::Failed;
-            let error = Error::new(ErrorKind::Broker, format!("{partition}: no offset to start from: {code}")).with_code(code);
+            let error =
+                Error::new(ErrorKind::Broker, format!("{partition}: no offset to start from: {code}"))
+                    .with_code(code);
             self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
         }
     }
@@ -747,9 +796,12 @@ impl Machine for Consumer {
         if !self.cluster.is_writable(now, link) {
             return false;
         }
-        let group = |(group, offsets): &(Group, Offsets)| group.wants(now, link) || offsets.wants(now, link, group);
+        let group =
+            |(group, offsets): &(Group, Offsets)| group.wants(now, link) || offsets.wants(now, link, group);
         match link.lane {
-            Lane::Fetch | Lane::Aside => !self.closing && self.fetch.wants(now, link, &self.positions, &self.cluster),
+            Lane::Fetch | Lane::Aside => {
+                !self.closing && self.fetch.wants(now, link, &self.positions, &self.cluster)
+            }
             _ => self.group.as_ref().is_some_and(group) || self.wants_listing(link),
         }
     }
@@ -759,7 +811,9 @@ impl Machine for Consumer {
             group.ready_at(link).into_iter().chain(offsets.ready_at(link, group)).min()
         };
         let own = match link.lane {
-            Lane::Aside if !self.closing => self.fetch.impatient_at(link.node, &self.positions, &self.cluster),
+            Lane::Aside if !self.closing => {
+                self.fetch.impatient_at(link.node, &self.positions, &self.cluster)
+            }
             Lane::Control | Lane::Group => self.group.as_ref().and_then(group),
             _ => None,
         };
@@ -774,9 +828,10 @@ impl Machine for Consumer {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let group = self.group.as_ref().and_then(|(group, offsets)| {
-            group.deadline().into_iter().chain(offsets.deadline()).min()
-        });
+        let group = self
+            .group
+            .as_ref()
+            .and_then(|(group, offsets)| group.deadline().into_iter().chain(offsets.deadline()).min());
         let retry = self.retries.first().map(|(at, _)| *at);
         let aside = self.fetch.deadline(&self.positions, &self.cluster).filter(|_| !self.closing);
         let all = [self.cluster.deadline(), group, retry, self.commit_at, self.complain_at, aside];

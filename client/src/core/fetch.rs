@@ -89,7 +89,9 @@ impl Fetch {
         positions: &'a Positions,
         cluster: &'a Cluster,
     ) -> impl Iterator<Item = (&'a TopicPartition, &'a Position)> {
-        positions.iter().filter(move |(p, position)| !position.asked && self.source(p, position, cluster) == Some(node))
+        positions
+            .iter()
+            .filter(move |(p, position)| !position.asked && self.source(p, position, cluster) == Some(node))
     }
 
     /// Bytes that the next answer of a broker may bring: its share of what is free. `None` while that is too little.
@@ -106,7 +108,8 @@ impl Fetch {
     /// Wants the links of all brokers from which something may be fetched.
     pub(crate) fn step(&mut self, now: Instant, positions: &Positions, cluster: &mut Cluster) {
         let sources = positions.iter().filter(|(_, position)| !position.asked);
-        let mut nodes: Vec<i32> = sources.filter_map(|(p, position)| self.source(p, position, cluster)).collect();
+        let mut nodes: Vec<i32> =
+            sources.filter_map(|(p, position)| self.source(p, position, cluster)).collect();
         nodes.dedup();
         for node in nodes {
             let busy = self.brokers.entry(node).or_default().poll.as_ref().map(|out| out.since + PATIENCE);
@@ -132,7 +135,12 @@ impl Fetch {
     }
 
     /// When a partition that waits for the long poll of its broker is to be asked for aside.
-    pub(crate) fn impatient_at(&self, node: i32, positions: &Positions, cluster: &Cluster) -> Option<Instant> {
+    pub(crate) fn impatient_at(
+        &self,
+        node: i32,
+        positions: &Positions,
+        cluster: &Cluster,
+    ) -> Option<Instant> {
         let broker = self.brokers.get(&node).filter(|broker| broker.aside.is_none())?;
         let patient = broker.poll.as_ref()?.since + PATIENCE;
         self.fetchable(node, positions, cluster).next().map(|_| patient)
@@ -141,7 +149,11 @@ impl Fetch {
     /// The next of these times over all brokers, for those whose second connection is not open.
     pub(crate) fn deadline(&self, positions: &Positions, cluster: &Cluster) -> Option<Instant> {
         let closed = |node: &&i32| !cluster.is_known(Link { node: **node, lane: Lane::Aside });
-        self.brokers.keys().filter(closed).filter_map(|node| self.impatient_at(*node, positions, cluster)).min()
+        self.brokers
+            .keys()
+            .filter(closed)
+            .filter_map(|node| self.impatient_at(*node, positions, cluster))
+            .min()
     }
 
     pub(crate) fn poll_work(
@@ -165,7 +177,10 @@ impl Fetch {
             let leader_epoch = known.map_or(-1, |p| p.leader_epoch);
             let bytes_max = self.config.max_partition_fetch_bytes;
             named |= topic.id == Uuid::ZERO;
-            wanted.insert(partition.clone(), session::Ask { topic_id: topic.id, offset, leader_epoch, bytes_max });
+            wanted.insert(
+                partition.clone(),
+                session::Ask { topic_id: topic.id, offset, leader_epoch, bytes_max },
+            );
             leases.insert(partition.clone(), position.lease.clone());
         }
         let version = match cluster.version::<FetchRequest>(link, if named { 12 } else { VERSION_MAX }) {
@@ -231,7 +246,11 @@ impl Fetch {
         }
         let mut fetched = Vec::new();
         for topic in &response.responses {
-            let named = if topic.topic.is_empty() { cluster.metadata.name_of(topic.topic_id) } else { Some(&topic.topic) };
+            let named = if topic.topic.is_empty() {
+                cluster.metadata.name_of(topic.topic_id)
+            } else {
+                Some(&topic.topic)
+            };
             let Some(name) = named else { continue };
             for answer in &topic.partitions {
                 let partition = TopicPartition { topic: Str::clone(name), partition: answer.partition_index };
@@ -255,7 +274,9 @@ impl Fetch {
 
     /// Queues the records of an answer, and moves the position behind them. False if there was no whole batch among them.
     pub(crate) fn keep(&mut self, fetched: &Fetched<'_>, position: &mut Position) -> bool {
-        let Some(records) = fetched.answer.records.0.clone().filter(|records| !records.is_empty()) else { return true };
+        let Some(records) = fetched.answer.records.0.clone().filter(|records| !records.is_empty()) else {
+            return true;
+        };
         let Place::At(from) = position.place else { return true };
         let end = last_offset(&records).map(|last| last.saturating_add(1));
         if end.is_some_and(|end| end <= from) {

@@ -146,7 +146,9 @@ impl Metadata {
             self.cluster_id.clone_from(&response.cluster_id);
         }
         for topic in &response.topics {
-            let Some(entry) = topic.name.as_ref().and_then(|name| self.topics.get_mut(name)) else { continue };
+            let Some(entry) = topic.name.as_ref().and_then(|name| self.topics.get_mut(name)) else {
+                continue;
+            };
             if topic.error_code.is_ok() {
                 entry.error = None;
                 let newer = read_topic(topic, entry.known.as_ref());
@@ -203,7 +205,9 @@ fn read_topic(answer: &TopicMetadata, known: Option<&Topic>) -> Topic {
     let unknown = Partition { leader: None, leader_epoch: -1 };
     let mut partitions = vec![unknown; answer.partitions.len()];
     for p in &answer.partitions {
-        let Some(slot) = usize::try_from(p.partition_index).ok().and_then(|i| partitions.get_mut(i)) else { continue };
+        let Some(slot) = usize::try_from(p.partition_index).ok().and_then(|i| partitions.get_mut(i)) else {
+            continue;
+        };
         let leader = (p.leader_id >= 0).then_some(p.leader_id);
         *slot = Partition { leader, leader_epoch: p.leader_epoch };
     }

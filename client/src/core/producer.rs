@@ -99,7 +99,12 @@ pub(crate) struct Producer<D> {
 }
 
 impl<D: Ticket> Producer<D> {
-    pub(crate) fn new(client: Arc<ClientConfig>, config: Arc<ProducerConfig>, seed: u64, now: Instant) -> Self {
+    pub(crate) fn new(
+        client: Arc<ClientConfig>,
+        config: Arc<ProducerConfig>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         let retry_backoff = (client.retry_backoff, client.retry_backoff_max);
         Self {
             cluster: Cluster::new(client, seed, now),
@@ -231,8 +236,9 @@ impl<D: Ticket> Producer<D> {
 
     /// Gives up what may be in the log already, where sending it again cannot tell.
     fn give_up_doubtful(&mut self, at: usize, error: &Error) {
-        let (doubtful, waiting) =
-            std::mem::take(&mut self.queues[at].waiting).into_iter().partition(|batch: &Batch<D>| batch.doubtful);
+        let (doubtful, waiting) = std::mem::take(&mut self.queues[at].waiting)
+            .into_iter()
+            .partition(|batch: &Batch<D>| batch.doubtful);
         self.queues[at].waiting = waiting;
         let doubtful: VecDeque<Batch<D>> = doubtful;
         for batch in doubtful {
@@ -248,7 +254,8 @@ impl<D: Ticket> Producer<D> {
     fn forget_idle(&mut self, now: Instant) {
         let idle = |t: &&Topic| now.saturating_duration_since(t.used) > self.config.metadata_max_idle;
         let still = |t: &&Topic| t.partitions.iter().all(|at| self.queues[*at].is_idle());
-        let forgotten: Vec<Str> = self.topics.iter().filter(idle).filter(still).map(|t| t.name.clone()).collect();
+        let forgotten: Vec<Str> =
+            self.topics.iter().filter(idle).filter(still).map(|t| t.name.clone()).collect();
         forgotten.iter().for_each(|name| self.cluster.metadata.forget(name));
     }
 
@@ -256,7 +263,9 @@ impl<D: Ticket> Producer<D> {
 
     fn outlet_wants(&self, now: Instant, node: i32) -> bool {
         let due = |outlet: &Outlet| outlet.lingering.front().is_some_and(|(at, ..)| *at <= now);
-        self.outlets.get(&node).is_some_and(|o| self.has_room_for_flight(o) && (!o.ready.is_empty() || due(o)))
+        self.outlets
+            .get(&node)
+            .is_some_and(|o| self.has_room_for_flight(o) && (!o.ready.is_empty() || due(o)))
     }
 
     fn has_room_for_flight(&self, outlet: &Outlet) -> bool {
@@ -366,7 +375,12 @@ impl<D: Ticket> Producer<D> {
                     transaction_timeout_ms: i32::MAX,
                     ..InitProducerIdRequest::default()
                 });
-                Work::Request(Request { ask, version, timeout: self.cluster.config.request_timeout, answered: true })
+                Work::Request(Request {
+                    ask,
+                    version,
+                    timeout: self.cluster.config.request_timeout,
+                    answered: true,
+                })
             }
             Err(cause) => {
                 self.end(cause.clone());
@@ -398,7 +412,11 @@ impl<D: Ticket> Producer<D> {
         for node in &response.node_endpoints {
             self.cluster.learn_node(now, node.node_id, &node.host, node.port, node.rack.clone());
         }
-        let flight = self.outlets.get_mut(&link.node).and_then(|outlet| outlet.flights.pop_front()).unwrap_or_default();
+        let flight = self
+            .outlets
+            .get_mut(&link.node)
+            .and_then(|outlet| outlet.flights.pop_front())
+            .unwrap_or_default();
         let answers: Vec<(&Str, Uuid, &ProducedPartition)> = response
             .responses
             .iter()
@@ -470,7 +488,8 @@ impl<D: Ticket> Producer<D> {
                     self.give_up(at, batch, error, outcome);
                 } else {
                     let records = answer.record_errors.iter();
-                    let records = records.map(|r| (r.batch_index, r.batch_index_error_message.clone())).collect();
+                    let records =
+                        records.map(|r| (r.batch_index, r.batch_index_error_message.clone())).collect();
                     self.settle(batch, BatchOutcome::Refused { error, records });
                 }
                 if numbered {
@@ -496,7 +515,9 @@ impl<D: Ticket> Producer<D> {
         let message = format!("{}-{}: {code}{text}", self.topics[queue.topic].name, queue.index);
         let kind = match code {
             ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => ErrorKind::RecordTooLarge,
-            ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => ErrorKind::Authorization,
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
+                ErrorKind::Authorization
+            }
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => ErrorKind::UnknownTopic,
             _ => ErrorKind::Broker,
         };
@@ -587,7 +608,9 @@ impl<D: Ticket> Producer<D> {
         let records = u64::try_from(batch.count).unwrap_or(0);
         match &outcome {
             BatchOutcome::Written { .. } => self.tally.delivered += records,
-            BatchOutcome::Failed(e) if e.outcome() == Some(Outcome::PossiblyWritten) => self.tally.unknown += records,
+            BatchOutcome::Failed(e) if e.outcome() == Some(Outcome::PossiblyWritten) => {
+                self.tally.unknown += records
+            }
             BatchOutcome::Failed(_) | BatchOutcome::Refused { .. } => self.tally.failed += records,
         }
         self.ledger.settle(batch.number);
@@ -598,7 +621,8 @@ impl<D: Ticket> Producer<D> {
     fn expire(&mut self, now: Instant, number: u64, at: usize) {
         let queue = &mut self.queues[at];
         let name = self.topics[queue.topic].name.clone();
-        let message = format!("{name}-{}: not acknowledged within {:?}", queue.index, self.config.delivery_timeout);
+        let message =
+            format!("{name}-{}: not acknowledged within {:?}", queue.index, self.config.delivery_timeout);
         let mut error = Error::new(ErrorKind::Timeout, message);
         if let Some(cause) = self.cluster.failure() {
             error = error.with_source(cause.clone());
@@ -746,7 +770,10 @@ impl<D: Ticket> Machine for Producer<D> {
 
     fn ready_at(&self, link: Link) -> Option<Instant> {
         let muted = self.cluster.muted_until(link);
-        let linger = self.outlets.get(&link.node).filter(|o| link.lane == Lane::Produce && self.has_room_for_flight(o));
+        let linger = self
+            .outlets
+            .get(&link.node)
+            .filter(|o| link.lane == Lane::Produce && self.has_room_for_flight(o));
         let linger = linger.and_then(|outlet| Some(outlet.lingering.front()?.0));
         let name = match self.name {
             Name::Unknown { ask_after } if link.lane == Lane::Control && self.needs_name() => Some(ask_after),

@@ -87,7 +87,8 @@ impl<D> Queue<D> {
     /// Whether the next batch goes out under a new identity. One that may be in the log goes again under its old number
     /// first, and so does what is before it: only that tells whether it is.
     fn starts_over(&self) -> bool {
-        self.sequence.is_broken() && !self.waiting.iter().any(|batch| batch.doubtful && batch.numbered.is_some())
+        self.sequence.is_broken()
+            && !self.waiting.iter().any(|batch| batch.doubtful && batch.numbered.is_some())
     }
 
     /// The broker misses a number: nothing from there on can be in the log.
@@ -98,7 +99,12 @@ impl<D> Queue<D> {
     }
 
     /// Takes the first waiting batch, numbered and on its way to `node`. Only when [`Queue::may_send`] said so.
-    pub(crate) fn send(&mut self, node: i32, idempotent: bool, identity: Option<Identity>) -> Option<&mut Batch<D>> {
+    pub(crate) fn send(
+        &mut self,
+        node: i32,
+        idempotent: bool,
+        identity: Option<Identity>,
+    ) -> Option<&mut Batch<D>> {
         if idempotent && self.starts_over() {
             if !self.sequence.start_over(identity) {
                 return None;

@@ -48,7 +48,8 @@ impl Session {
         };
         let mut forgotten: Vec<ForgottenTopic> = Vec::new();
         for (partition, known) in self.known.iter().filter(gone) {
-            match forgotten.last_mut().filter(|t| t.topic == partition.topic && t.topic_id == known.topic_id) {
+            match forgotten.last_mut().filter(|t| t.topic == partition.topic && t.topic_id == known.topic_id)
+            {
                 Some(topic) => topic.partitions.push(partition.partition),
                 None => forgotten.push(ForgottenTopic {
                     topic: partition.topic.clone(),
@@ -107,7 +108,10 @@ mod tests {
 
     fn wanted(offsets: &[(i32, i64)]) -> BTreeMap<TopicPartition, Ask> {
         let ask = |offset| Ask { topic_id: Uuid(7), offset, leader_epoch: 3, bytes_max: 100 };
-        offsets.iter().map(|(p, offset)| (TopicPartition { topic: "t".into(), partition: *p }, ask(*offset))).collect()
+        offsets
+            .iter()
+            .map(|(p, offset)| (TopicPartition { topic: "t".into(), partition: *p }, ask(*offset)))
+            .collect()
     }
 
     fn said(difference: &Difference) -> (i32, i32, Vec<i32>, Vec<i32>) {

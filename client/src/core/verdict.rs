@@ -64,8 +64,13 @@ pub(crate) fn judge(code: ErrorCode, at: Situation) -> Verdict {
 mod tests {
     use super::*;
 
-    const PLAIN: Situation =
-        Situation { idempotent: true, earlier_unresolved: false, broken: false, doubtful: false, log_moved: false };
+    const PLAIN: Situation = Situation {
+        idempotent: true,
+        earlier_unresolved: false,
+        broken: false,
+        doubtful: false,
+        log_moved: false,
+    };
 
     fn check(code: ErrorCode, at: Situation, expected: Verdict) {
         assert_eq!(judge(code, at), expected, "{code} at {at:?}");
@@ -86,7 +91,11 @@ mod tests {
     fn out_of_order_after_a_lost_number_goes_on_under_a_new_one() {
         let broken = Situation { broken: true, ..PLAIN };
         check(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, broken, Verdict::Renumber);
-        check(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, Situation { doubtful: true, ..broken }, Verdict::Renumber);
+        check(
+            ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+            Situation { doubtful: true, ..broken },
+            Verdict::Renumber,
+        );
     }
 
     #[test]

@@ -56,10 +56,16 @@ impl Connection {
     }
 
     /// Sends a request in the highest version that both sides have, and waits for its answer.
-    pub(crate) async fn call<R: Request>(&mut self, request: &R, timeout: Duration) -> Result<R::Response, Error> {
+    pub(crate) async fn call<R: Request>(
+        &mut self,
+        request: &R,
+        timeout: Duration,
+    ) -> Result<R::Response, Error> {
         let version = self.version::<R>()?;
         let peer = self.peer.clone();
-        let late = || Error::new(ErrorKind::Timeout, format!("no answer to {} from {peer} within {timeout:?}", R::NAME));
+        let late = || {
+            Error::new(ErrorKind::Timeout, format!("no answer to {} from {peer} within {timeout:?}", R::NAME))
+        };
         let answer = tokio::time::timeout(timeout, self.exchange(request, version)).await;
         let body = answer.map_err(|_| late())??;
         frame::decode(body, version, version >= R::FLEXIBLE).map_err(|e| undecodable(&peer, R::NAME, e))
@@ -69,15 +75,24 @@ impl Connection {
     pub(super) async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes, Error> {
         let mut frame = Frame::default();
         self.correlation_id = self.correlation_id.wrapping_add(1) & i32::MAX;
-        frame::encode_request(request, version, self.correlation_id, Some(&self.config.client_id), &mut frame).map_err(|e| {
-            Error::new(ErrorKind::InvalidArgument, format!("{} cannot be encoded: {e}", R::NAME)).with_source(e)
+        frame::encode_request(
+            request,
+            version,
+            self.correlation_id,
+            Some(&self.config.client_id),
+            &mut frame,
+        )
+        .map_err(|e| {
+            Error::new(ErrorKind::InvalidArgument, format!("{} cannot be encoded: {e}", R::NAME))
+                .with_source(e)
         })?;
         let bytes = frame.to_bytes();
         self.stream.write_all(&bytes).await.map_err(|e| lost(&self.peer, e))?;
         self.stream.flush().await.map_err(|e| lost(&self.peer, e))?;
         let mut body = self.receive().await?;
         let flexible = version >= R::FLEXIBLE;
-        let id = frame::decode_response_header(&mut body, R::KEY, flexible).map_err(|e| undecodable(&self.peer, R::NAME, e))?;
+        let id = frame::decode_response_header(&mut body, R::KEY, flexible)
+            .map_err(|e| undecodable(&self.peer, R::NAME, e))?;
         if id != self.correlation_id {
             return Err(mismatch(&self.peer, self.correlation_id, id));
         }
@@ -100,7 +115,8 @@ impl Connection {
 /// The next whole frame, if it is there.
 pub(super) fn take_frame(inbox: &mut BytesMut, max: usize, peer: &str) -> Result<Option<Bytes>, Error> {
     frame::next_frame(inbox, max).map_err(|e| {
-        Error::new(ErrorKind::Protocol, format!("{peer} does not speak the Kafka protocol: {e}")).with_source(e)
+        Error::new(ErrorKind::Protocol, format!("{peer} does not speak the Kafka protocol: {e}"))
+            .with_source(e)
     })
 }
 
@@ -127,5 +143,6 @@ pub(super) fn mismatch(peer: &str, expected: i32, got: i32) -> Error {
 }
 
 pub(super) fn undecodable(peer: &str, what: &str, cause: ottla_protocol::wire::DecodeError) -> Error {
-    Error::new(ErrorKind::Protocol, format!("answer to {what} from {peer} cannot be read: {cause}")).with_source(cause)
+    Error::new(ErrorKind::Protocol, format!("answer to {what} from {peer} cannot be read: {cause}"))
+        .with_source(cause)
 }

@@ -58,7 +58,12 @@ pub(super) struct Io<M: Machine> {
 }
 
 impl<M: Machine> Io<M> {
-    pub(super) fn new(shared: Arc<Shared<M>>, config: Arc<ClientConfig>, link: Link, connection: Connection) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared<M>>,
+        config: Arc<ClientConfig>,
+        link: Link,
+        connection: Connection,
+    ) -> Self {
         let Connection { stream, inbox, correlation_id, peer, .. } = connection;
         Self {
             shared,
@@ -135,7 +140,10 @@ impl<M: Machine> Io<M> {
     fn take_answers(&mut self) -> Result<(), Error> {
         while let Some(mut body) = take_frame(&mut self.inbox, self.config.frame_bytes_max, &self.peer)? {
             let Some(sent) = self.sent.pop_front() else {
-                return Err(Error::new(ErrorKind::Protocol, format!("{} answered a request nobody sent", self.peer)));
+                return Err(Error::new(
+                    ErrorKind::Protocol,
+                    format!("{} answered a request nobody sent", self.peer),
+                ));
             };
             let name = sent.key.name().unwrap_or("a request");
             let id = frame::decode_response_header(&mut body, sent.key, sent.flexible)
@@ -143,7 +151,8 @@ impl<M: Machine> Io<M> {
             if id != sent.correlation_id {
                 return Err(mismatch(&self.peer, sent.correlation_id, id));
             }
-            self.answers.push((sent.decode)(body, sent.version).map_err(|e| undecodable(&self.peer, name, e))?);
+            self.answers
+                .push((sent.decode)(body, sent.version).map_err(|e| undecodable(&self.peer, name, e))?);
         }
         Ok(())
     }
@@ -177,7 +186,11 @@ impl<M: Machine> Io<M> {
         self.correlation_id = self.correlation_id.wrapping_add(1) & i32::MAX;
         self.written = 0;
         ask.encode(version, self.correlation_id, &self.config.client_id, &mut self.frame).map_err(|e| {
-            Error::new(ErrorKind::Protocol, format!("{} cannot be encoded: {e}", ask.key().name().unwrap_or("a request"))).with_source(e)
+            Error::new(
+                ErrorKind::Protocol,
+                format!("{} cannot be encoded: {e}", ask.key().name().unwrap_or("a request")),
+            )
+            .with_source(e)
         })?;
         self.used = now();
         let deadline = self.used + request.timeout;
@@ -200,7 +213,8 @@ impl<M: Machine> Io<M> {
         while self.written < self.frame.len() {
             let mut slices: Vec<IoSlice<'_>> = Vec::new();
             self.frame.slices(self.written, &mut slices);
-            let n = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices)).map_err(|e| lost(&self.peer, e))?;
+            let n = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices))
+                .map_err(|e| lost(&self.peer, e))?;
             if n == 0 {
                 return Poll::Ready(Err(hung_up(&self.peer)));
             }
@@ -217,7 +231,8 @@ impl<M: Machine> Io<M> {
     fn wait(&mut self, cx: &mut Context<'_>, alarm: Option<Instant>) -> Poll<Result<(), Error>> {
         loop {
             let now = now();
-            let answer_by = self.sent.front().map(|s| s.deadline).into_iter().chain(self.write_deadline).min();
+            let answer_by =
+                self.sent.front().map(|s| s.deadline).into_iter().chain(self.write_deadline).min();
             if answer_by.is_some_and(|at| at <= now) {
                 let name = self.sent.front().map_or("a request", |s| s.key.name().unwrap_or("a request"));
                 let message = format!("no answer to {name} from {} in time", self.peer);
@@ -225,7 +240,10 @@ impl<M: Machine> Io<M> {
             }
             let idle = self.used + self.config.connections_max_idle;
             if answer_by.is_none() && idle <= now {
-                return Poll::Ready(Err(Error::new(ErrorKind::Closed, format!("connection to {} was idle", self.peer))));
+                return Poll::Ready(Err(Error::new(
+                    ErrorKind::Closed,
+                    format!("connection to {} was idle", self.peer),
+                )));
             }
             if alarm.is_some_and(|at| at <= now) {
                 return Poll::Ready(Ok(()));
@@ -238,4 +256,3 @@ impl<M: Machine> Io<M> {
         }
     }
 }
-

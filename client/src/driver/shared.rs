@@ -55,7 +55,12 @@ impl Sleeper {
     }
 
     /// The waker, if there is a reason to wake: something to do, or an alarm that must ring earlier.
-    fn wake_if(&mut self, ready: bool, now: Instant, alarm: impl FnOnce() -> Option<Instant>) -> Option<Waker> {
+    fn wake_if(
+        &mut self,
+        ready: bool,
+        now: Instant,
+        alarm: impl FnOnce() -> Option<Instant>,
+    ) -> Option<Waker> {
         self.waker.as_ref()?;
         let earlier = |alarm: Instant| alarm > now && self.alarm.is_none_or(|set| alarm < set);
         if ready || alarm().is_some_and(earlier) { self.waker.take() } else { None }
@@ -158,7 +163,11 @@ impl<M: Machine> Shared<M> {
 
     /// The supervisor found nothing to do, and has sent a tick at `ticked`: it sleeps from here on, and the alarm is
     /// returned as an error. Or there is something to do.
-    pub(crate) fn supervisor_sleeps(&self, cx: &mut Context<'_>, ticked: Instant) -> Result<(), Option<Instant>> {
+    pub(crate) fn supervisor_sleeps(
+        &self,
+        cx: &mut Context<'_>,
+        ticked: Instant,
+    ) -> Result<(), Option<Instant>> {
         let Ok(mut guard) = self.lock() else { return Ok(()) };
         let state = &mut *guard.state;
         let now = now();
@@ -198,7 +207,8 @@ impl<M: Machine> Shared<M> {
         }
         let now = now();
         let machine = &state.machine;
-        let link = |(link, s): (&Link, &Sleeper)| (s.waker.is_some() && machine.wants(now, *link)).then_some(*link);
+        let link =
+            |(link, s): (&Link, &Sleeper)| (s.waker.is_some() && machine.wants(now, *link)).then_some(*link);
         if let Some(link) = state.links.iter().find_map(link) {
             return Some(format!("{link:?} has work"));
         }

@@ -69,7 +69,8 @@ struct Ended<M: Machine> {
 
 impl<M: Machine> Drop for Ended<M> {
     fn drop(&mut self) {
-        let (link, died) = (self.link, || Error::new(ErrorKind::Connect, "the task of a connection ended early"));
+        let (link, died) =
+            (self.link, || Error::new(ErrorKind::Connect, "the task of a connection ended early"));
         let cause = self.cause.take().unwrap_or_else(died);
         self.shared.gone(link);
         // Fails only when the machine is broken, and then nobody is left to tell.
@@ -95,7 +96,11 @@ async fn run_link<M: Machine>(shared: Arc<Shared<M>>, config: Arc<ClientConfig>,
 }
 
 /// Opens the connection, unless everything is stopped meanwhile.
-async fn open<M: Machine>(shared: &Shared<M>, config: &Arc<ClientConfig>, dial: &Dial) -> Result<Connection, Error> {
+async fn open<M: Machine>(
+    shared: &Shared<M>,
+    config: &Arc<ClientConfig>,
+    dial: &Dial,
+) -> Result<Connection, Error> {
     let opening = Connection::open(&*shared.world, config.clone(), &dial.host, dial.port, dial.timeout);
     let stopped = shared.until(|_| false);
     tokio::select! {

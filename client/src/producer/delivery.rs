@@ -102,11 +102,18 @@ impl Delivery {
     #[cold]
     fn refused(&self, error: &Error, records: &[(i32, Option<Str>)]) -> Error {
         match records.iter().find(|(index, _)| *index == self.index) {
-            Some((_, Some(text))) => error.clone().with_context(text.as_str()).with_outcome(Outcome::Rejected),
+            Some((_, Some(text))) => {
+                error.clone().with_context(text.as_str()).with_outcome(Outcome::Rejected)
+            }
             Some((_, None)) => error.clone().with_outcome(Outcome::Rejected),
             None => {
-                let message = format!("{}-{}: another record of the batch was refused", self.batch.topic, self.batch.partition);
-                Error::new(ErrorKind::BatchRefused, message).with_outcome(Outcome::NotWritten).with_source(error.clone())
+                let message = format!(
+                    "{}-{}: another record of the batch was refused",
+                    self.batch.topic, self.batch.partition
+                );
+                Error::new(ErrorKind::BatchRefused, message)
+                    .with_outcome(Outcome::NotWritten)
+                    .with_source(error.clone())
             }
         }
     }

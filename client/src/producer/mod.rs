@@ -155,7 +155,8 @@ impl Producer {
         let number = self.0.door.with(|machine, _| machine.flush())?;
         pause(&*self.0.door.world).await;
         let flushed = self.0.door.until(move |machine| machine.is_flushed(number));
-        let late = || Error::new(ErrorKind::Timeout, format!("records were still on their way after {deadline:?}"));
+        let late =
+            || Error::new(ErrorKind::Timeout, format!("records were still on their way after {deadline:?}"));
         tokio::time::timeout(deadline, flushed).await.unwrap_or_else(|_| Err(late()))
     }
 
@@ -164,7 +165,8 @@ impl Producer {
     /// records; a second call goes on.
     pub async fn close(&self, deadline: Duration) -> CloseReport {
         let door = &self.0.door;
-        let before = door.with(|machine, _| (machine.refuse_more(closed()), machine.tally()).1).unwrap_or_default();
+        let before =
+            door.with(|machine, _| (machine.refuse_more(closed()), machine.tally()).1).unwrap_or_default();
         // Whatever hinders the flush is told by the report.
         let _ = self.flush(deadline).await;
         let after = door.with(|machine, _| (machine.end(closed()), machine.tally()).1).unwrap_or(before);
@@ -324,7 +326,9 @@ impl Topic {
             Ok(partition) => Ok(Place::Partition(partition)),
             Err(_) => {
                 let message = format!("the partitioner panicked at a record for topic {}", self.name);
-                Err(Refusal::Failed(Error::new(ErrorKind::InvalidArgument, message).with_outcome(Outcome::NotWritten)))
+                Err(Refusal::Failed(
+                    Error::new(ErrorKind::InvalidArgument, message).with_outcome(Outcome::NotWritten),
+                ))
             }
         }
     }
@@ -347,7 +351,9 @@ impl Topic {
                     let (partition, bytes) = (*partition, *bytes);
                     tokio::time::timeout_at(deadline, door.until(move |m| m.has_room(partition, bytes))).await
                 }
-                Refusal::Metadata => tokio::time::timeout_at(deadline, door.until(move |m| m.is_known(topic))).await,
+                Refusal::Metadata => {
+                    tokio::time::timeout_at(deadline, door.until(move |m| m.is_known(topic))).await
+                }
             };
             match waited {
                 Ok(ready) => ready.map_err(|e| e.with_outcome(Outcome::NotWritten))?,

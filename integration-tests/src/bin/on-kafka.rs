@@ -100,9 +100,9 @@ async fn run(options: Options) -> Result<ExitCode, Failure> {
 /// One line a scenario; a failed one does not keep the others from running.
 async fn run_scenarios(cluster: Arc<KafkaCluster>, only: &str) -> Result<ExitCode, Failure> {
     let (mut passed, mut failed) = (0, 0);
-    for scenario in matching(only) {
+    for (scenario, seed) in matching(only).into_iter().zip(1..) {
         let started = Instant::now();
-        let backend = Backend::kafka(cluster.clone(), 1)?;
+        let backend = Backend::kafka(cluster.clone(), seed)?;
         // A task of its own: a panic is this scenario's failure.
         let ended = tokio::spawn(timeout(SCENARIO_LIMIT, (scenario.run)(backend.clone()))).await;
         let failure = match ended {

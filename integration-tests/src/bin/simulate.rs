@@ -120,14 +120,16 @@ fn planted(_: &[&'static Scenario], _: u64) -> Result<bool, Failure> {
     // The switches are compiled in only here, and a target folder of its own keeps the ordinary builds warm.
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     flags.push_str(" --cfg ottla_planted");
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/planted");
+    let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.into(), std::path::PathBuf::from);
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
     let status = std::process::Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
         .args(["run", "--quiet", "--profile", profile, "--bin", "simulate", "--"])
         .args(std::env::args().skip(1))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("RUSTFLAGS", flags.trim())
-        .env("CARGO_TARGET_DIR", root)
+        .env("CARGO_TARGET_DIR", target.join("planted"))
         .status()?;
     Ok(status.success())
 }

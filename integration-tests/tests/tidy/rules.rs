@@ -173,7 +173,7 @@ const ORDER_AT_RISK: &[&str] = &[
 ];
 
 /// Files that must deny the lints of clippy.toml in their first lines.
-pub const PURE_ROOTS: &[&str] = &[
+pub(crate) const PURE_ROOTS: &[&str] = &[
     "protocol/src/lib.rs",
     "partitioners/src/lib.rs",
     "client/src/core/mod.rs",
@@ -182,7 +182,7 @@ pub const PURE_ROOTS: &[&str] = &[
 ];
 
 /// Everything that is wrong with a Rust file. Of test code only some rules hold.
-pub fn complaints(path: &str, text: &str, is_test: bool) -> Vec<String> {
+pub(crate) fn complaints(path: &str, text: &str, is_test: bool) -> Vec<String> {
     let source = Source::new(path, text);
     let mut all = Vec::new();
     if !is_test {
@@ -272,9 +272,8 @@ fn heads(source: &Source, text: &str, all: &mut Vec<String>) {
     {
         all.push(format!("{path}: does not hold its floor: add #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]"));
     }
-    if path.starts_with("broker/src/api/") && !path.ends_with("/mod.rs") {
-        if !head.join(" ").contains("ersions") {
+    if path.starts_with("broker/src/api/") && !path.ends_with("/mod.rs")
+        && !head.join(" ").contains("ersions") {
             all.push(format!("{path}: the head comment lacks 'Versions': say which are served, what of a request is honoured and what is ignored"));
         }
-    }
 }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 /// A file with what the rules ask of it.
-pub struct Source {
+pub(crate) struct Source {
     /// Its path below the repository, with `/` between the parts.
     pub path: String,
     /// Its code: comments, the inside of texts and test modules are blank.
@@ -14,7 +14,7 @@ pub struct Source {
 }
 
 /// A function of a file.
-pub struct Function {
+pub(crate) struct Function {
     /// Its name.
     pub name: String,
     /// The line that it starts on, from 1.
@@ -25,7 +25,7 @@ pub struct Function {
 
 impl Source {
     /// Reads a file's text.
-    pub fn new(path: &str, text: &str) -> Source {
+    pub(crate) fn new(path: &str, text: &str) -> Source {
         let (mut code, comments) = separate(text);
         blank_tests(&mut code);
         let (code, comments) = (code.into_iter().collect(), comments.into_iter().collect());
@@ -33,22 +33,22 @@ impl Source {
     }
 
     /// Lines of code: neither blank, nor comment, nor test.
-    pub fn length(&self) -> usize {
+    pub(crate) fn length(&self) -> usize {
         length(&self.code)
     }
 
     /// Lines on which `token` stands in the code, as whole words: `Mutex` is not in `MutexGuard`.
-    pub fn lines_with(&self, token: &str) -> Vec<usize> {
+    pub(crate) fn lines_with(&self, token: &str) -> Vec<usize> {
         lines_with(&self.code, token)
     }
 
     /// Lines on which `word` stands in a comment.
-    pub fn comment_lines_with(&self, word: &str) -> Vec<usize> {
+    pub(crate) fn comment_lines_with(&self, word: &str) -> Vec<usize> {
         lines_with(&self.comments, word)
     }
 
     /// All functions that have a body.
-    pub fn functions(&self) -> Vec<Function> {
+    pub(crate) fn functions(&self) -> Vec<Function> {
         let chars: Vec<char> = self.code.chars().collect();
         let starts = (0..chars.len()).filter(|at| is_word(&chars, *at, "fn"));
         starts.filter_map(|at| function(&chars, at)).collect()

@@ -1,0 +1,176 @@
+//! A week of earthquakes travels from a file through a topic to a group of two consumers, and is counted exactly.
+//!
+//! `cargo run --release --example quickstart` needs nothing else, for it brings its own broker. On a cluster of yours:
+//! `cargo run --release --example quickstart -- --brokers localhost:9092`; and `--help` lists the rest.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
+
+use std::iter::repeat_n;
+use std::num::NonZeroU16;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla::format::{Decode, Encode};
+use ottla::{
+    Acks, Admin, Client, Compression, Consumer, Control, Deliveries, Header, NewTopic, Payload, Topic, When,
+};
+use ottla_broker::TestBroker;
+use ottla_examples::earthquakes::{self, Earthquake, Networks};
+use ottla_examples::{Arguments, Failure, Progress, Tally, fresh_name, grouped};
+use ottla_serde::Json;
+
+const USAGE: &str = "\
+Usage: cargo run --release --example quickstart -- [options]
+
+  --brokers HOST:PORT,...  a cluster to run on (default: a broker of three nodes in this process)
+  --input FILE             events, in the columns of examples/data/earthquakes.csv (default: that file)
+  --times N                how often they are produced (default 1)
+  --partitions N           of the topic, which is made for this run and deleted after it (default 6)
+  --compression NAME       none, gzip, snappy, lz4 or zstd (default lz4)
+  --acks NAME              all, 1 or 0 (default all)
+
+Exit code: 0 if every event was produced, consumed and committed; 1 if not; 3 if so, but rows could not be read.
+";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    quickstart(&Arguments::read(USAGE)).await.unwrap_or_else(|failure| {
+        eprintln!("quickstart: {failure}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn quickstart(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let input =
+        arguments.text("--input").unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/data/earthquakes.csv"));
+    let (events, unreadable) = earthquakes::read(input)?;
+    unreadable.iter().for_each(|problem| eprintln!("left out: {problem}"));
+
+    // A cluster: yours, or one in this process, which ends with the variable.
+    let broker = match arguments.text("--brokers") {
+        Some(_) => None,
+        None => Some(TestBroker::builder().nodes(3).start().await?),
+    };
+    let bootstrap = broker.as_ref().map(TestBroker::bootstrap).unwrap_or_default();
+    let client = Client::builder().bootstrap(arguments.get("--brokers", bootstrap)).build()?;
+
+    // A topic and a group of their own for each run, so that the counts are exact.
+    let (name, admin) = (fresh_name("earthquakes")?, client.admin());
+    let copies = i16::try_from(admin.describe_cluster().await?.nodes.len().min(3))?;
+    let topic = NewTopic::new(&name).partitions(arguments.get("--partitions", 6)).replication_factor(copies);
+    admin.create_topics([topic]).await.all()?;
+
+    // Idempotent, as long as all replicas acknowledge.
+    let acks = arguments.choose("--acks", &[("all", Acks::All), ("1", Acks::Leader), ("0", Acks::None)]);
+    let producer =
+        client.producer().acks(acks).compression(arguments.get("--compression", Compression::Lz4)).build()?;
+
+    // 1+N commits: when 100 more records of a partition are finished, or a finished one has waited for a second.
+    let hybrid = When::Hybrid { records: 100, within: Duration::from_secs(1) };
+    let member = || client.consumer().group(&name).subscribe([&name]).commit_when(hybrid).build();
+    let (one, two) = (member()?, member()?);
+
+    let times = usize::from(arguments.get("--times", NonZeroU16::MIN).get());
+    let tally = Arc::new(Tally::new(events.len() * times));
+    let ((), bytes, mut networks, others) = tokio::try_join!(
+        watch(&tally, &admin, &name, [one.control(), two.control()]),
+        spawn(produce(producer.topic(&name), events, times, tally.clone())),
+        spawn(consume(one, tally.clone())),
+        spawn(consume(two, tally.clone())),
+    )?;
+    producer.close(Duration::from_secs(10)).await;
+    let committed = committed(&admin, &name).await?;
+    admin.delete_topics([name]).await.all()?;
+
+    networks.merge(others);
+    println!("\n{networks}\n{}", tally.speed(bytes));
+    let [total, produced, consumed] = tally.counts();
+    let equal = [produced, consumed, committed] == [total; 3];
+    if tally.redelivered() > 0 {
+        println!("redelivered {} (at least once is what a group promises)", grouped(tally.redelivered()));
+    }
+    let [produced, consumed, committed] = [produced, consumed, committed].map(grouped);
+    let verdict = if equal { "all accounted for" } else { "NOT EQUAL" };
+    println!("produced {produced}, consumed {consumed}, committed {committed}: {verdict}");
+    Ok(match unreadable.len() {
+        _ if !equal => ExitCode::FAILURE,
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(3),
+    })
+}
+
+/// Runs the work on whichever thread of the runtime is free.
+async fn spawn<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::spawn(work).await?
+}
+
+/// Enqueues all events, and waits for the oldest when many are on their way. Returns the bytes of their values.
+async fn produce(
+    topic: Topic,
+    events: Vec<Earthquake>,
+    times: usize,
+    tally: Arc<Tally>,
+) -> Result<u64, Failure> {
+    let (mut window, mut value, mut bytes) = (Deliveries::default(), Vec::new(), 0);
+    for (number, event) in (0_u64..).zip(repeat_n(&events, times).flatten()) {
+        value.clear();
+        Json.encode(topic.name(), event, &mut value)?;
+        bytes += value.len() as u64;
+        let headers = [Header { key: "number", value: Some(&number.to_be_bytes()) }];
+        let keyed = Payload::keyed(event.network.as_bytes(), &value);
+        window.push(
+            topic.enqueue(Payload { headers: &headers, timestamp: Some(event.time_ms), ..keyed }).await?,
+        );
+        while window.len() > 10_000 {
+            window.next().await.transpose()?;
+            tally.produce();
+        }
+    }
+    while let Some(written) = window.next().await {
+        written?;
+        tally.produce();
+    }
+    Ok(bytes)
+}
+
+/// Counts the events of the partitions that the group gives to this member.
+async fn consume(mut consumer: Consumer, tally: Arc<Tally>) -> Result<Networks, Failure> {
+    let mut networks = Networks::default();
+    loop {
+        let record = match consumer.recv().await {
+            Ok(Some(record)) => record,
+            Ok(None) => break,
+            Err(error) if error.is_retriable() => {
+                eprintln!("still trying: {error}");
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let number = record.headers().find(|header| header.key == "number").and_then(|header| header.value);
+        let number = u64::from_be_bytes(number.ok_or("a record without a number")?.try_into()?);
+        if tally.consume(number) {
+            networks.add(Json.decode(record.topic(), record.value().unwrap_or_default())?);
+        }
+    }
+    consumer.close(Duration::from_secs(30)).await?;
+    Ok(networks)
+}
+
+/// Shows how far everything is, until all is committed or nothing has moved for two minutes; then ends the members.
+async fn watch(tally: &Tally, admin: &Admin, group: &str, members: [Control; 2]) -> Result<(), Failure> {
+    let mut progress = Progress::new();
+    while !progress.is_done() && progress.still() < Duration::from_secs(120) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        progress.show(tally, committed(admin, group).await?);
+    }
+    members.iter().for_each(Control::close);
+    Ok(())
+}
+
+/// How many records the group has committed: their topic is new, so each offset is a count.
+async fn committed(admin: &Admin, group: &str) -> Result<u64, Failure> {
+    let offsets = admin.committed_offsets(group).await?;
+    Ok(u64::try_from(offsets.values().map(|committed| committed.offset).sum::<i64>())?)
+}
