@@ -112,7 +112,7 @@ async fn batches_that_contradict_themselves_are_refused() {
     check_refused(transactional, ErrorCode::INVALID_TXN_STATE).await;
     let mut old = BytesMut::from(&plain(&["a"])[..]);
     old[16] = 1;
-    check_refused(old.freeze(), ErrorCode::CORRUPT_MESSAGE).await;
+    check_refused(old.freeze(), ErrorCode::INVALID_RECORD).await;
 }
 
 #[tokio::test(start_paused = true)]

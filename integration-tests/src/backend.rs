@@ -33,6 +33,7 @@ struct Inner {
     names: AtomicU32,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one a run")]
 enum Place {
     Simulator(Simulation, SimulatedCluster),
     Bundled(TestBroker),

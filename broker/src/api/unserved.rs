@@ -1,5 +1,7 @@
 //! APIs that Kafka has and this broker does not serve.
 //!
+//! Versions: none of these is served in any version, and nothing of a request is looked at.
+//!
 //! A client that asks for one without having seen it advertised gets UNSUPPORTED_VERSION, wherever the answer has a place
 //! for an error of the whole request. The others can only be answered by closing the connection, as Kafka does with an
 //! API that it does not have.

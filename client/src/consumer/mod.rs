@@ -15,7 +15,7 @@ use ottla_protocol::records::Decompressor;
 use ottla_protocol::wire::Str;
 
 use crate::client::Client;
-use crate::config::{ConsumerBuilder, ConsumerConfig, Reset, When};
+use crate::config::{ConsumerBuilder, ConsumerConfig, Done, Reset, When};
 use crate::core::TopicPartition;
 use crate::core::consumer::{Attention, Consumer as Machine};
 use crate::core::offsets::CommitId;
@@ -94,6 +94,10 @@ impl ConsumerBuilder {
         let client = self.client;
         for warning in self.config.check(&client.config)? {
             tracing::warn!(%warning, "consumer settings");
+        }
+        if self.config.done != Done::OnNext {
+            let message = format!("finish_on({:?}) is not supported yet: only OnNext is", self.config.done);
+            return Err(Error::new(ErrorKind::Config, message));
         }
         let config = Arc::new(self.config);
         let number = || NUMBER.fetch_add(1, Ordering::Relaxed);

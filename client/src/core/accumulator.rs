@@ -310,12 +310,13 @@ impl<D: Ticket> Producer<D> {
     /// What to say when waiting for a topic or for room took too long.
     pub(crate) fn explain_wait(&self, topic: usize, refusal: &Refusal) -> Error {
         let (name, wait) = (&self.topics[topic].name, self.config.max_block);
+        let cause = self.cluster.failure().map(|cause| format!(": {cause}")).unwrap_or_default();
         let (kind, message) = match (refusal, self.cluster.metadata.error(name)) {
             (Refusal::Metadata, Some(code)) => {
                 (ErrorKind::UnknownTopic, format!("topic {name}: {code}, and so it stayed for {wait:?}"))
             }
             (Refusal::Metadata, None) => {
-                (ErrorKind::Timeout, format!("topic {name}: no metadata within {wait:?}"))
+                (ErrorKind::Timeout, format!("topic {name}: no metadata within {wait:?}{cause}"))
             }
             _ => (ErrorKind::BufferFull, format!("topic {name}: no room in the buffer within {wait:?}")),
         };

@@ -10,20 +10,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use ottla_protocol::error_code::ErrorCode;
-use ottla_protocol::messages::{
-    FetchResponse, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
-    ListedPartition,
-};
+use ottla_protocol::messages::FetchResponse;
 
-use super::ask::{Answer, Ask};
+use super::ask::Answer;
 use super::backoff::Backoff;
 use super::cluster::Cluster;
 use super::fetch::{Fetch, Fetched, Positions};
 use super::group::{Group, GroupEvent};
-use super::offsets::{CommitId, CommitOutcome, Committed, Found, Offsets};
+use super::offsets::{CommitId, Found, Offsets};
 use super::positions::{Chunk, Failure, Lease, Place, Position};
-use super::{Dial, Input, Lane, Link, Machine, Request, TopicPartition, Work};
-use crate::config::{ClientConfig, ConsumerConfig, Reset, Source, When, wire_millis};
+use super::{Dial, Input, Lane, Link, Machine, TopicPartition, Work};
+use crate::config::{ClientConfig, ConsumerConfig, Reset, Source, When};
 use crate::error::{Error, ErrorKind};
 use crate::planted::{Defect, planted};
 
@@ -45,34 +42,34 @@ impl Attention {
 
 #[derive(Debug)]
 pub(crate) struct Consumer {
-    config: Arc<ConsumerConfig>,
+    pub(super) config: Arc<ConsumerConfig>,
     pub(crate) cluster: Cluster,
-    group: Option<(Group, Offsets)>,
-    positions: Positions,
-    fetch: Fetch,
+    pub(super) group: Option<(Group, Offsets)>,
+    pub(super) positions: Positions,
+    pub(super) fetch: Fetch,
     /// Partitions with chunks, in the order in which they came; one entry a chunk.
-    queue: VecDeque<TopicPartition>,
+    pub(super) queue: VecDeque<TopicPartition>,
     /// Bytes that the application holds.
-    lent: usize,
-    failures: VecDeque<Failure>,
+    pub(super) lent: usize,
+    pub(super) failures: VecDeque<Failure>,
     /// Look-ups of a reset that are out, by broker.
-    listings: BTreeMap<i32, BTreeMap<TopicPartition, Arc<Lease>>>,
-    retries: BTreeSet<(Instant, TopicPartition)>,
-    retry_backoff: Backoff,
-    commit_at: Option<Instant>,
+    pub(super) listings: BTreeMap<i32, BTreeMap<TopicPartition, Arc<Lease>>>,
+    pub(super) retries: BTreeSet<(Instant, TopicPartition)>,
+    pub(super) retry_backoff: Backoff,
+    pub(super) commit_at: Option<Instant>,
     /// A commit that a revocation waits for, and the partitions to give up after it.
-    revoking: Option<(CommitId, Vec<TopicPartition>)>,
+    pub(super) revoking: Option<(CommitId, Vec<TopicPartition>)>,
     /// Commits that nobody waits for.
-    unwatched: Vec<CommitId>,
-    attention: Arc<Attention>,
-    attention_seen: u64,
+    pub(super) unwatched: Vec<CommitId>,
+    pub(super) attention: Arc<Attention>,
+    pub(super) attention_seen: u64,
     /// The application waits for a record: the time does not count against max.poll.interval.ms.
-    waiting: bool,
+    pub(super) waiting: bool,
     /// When to say that nothing can be reached, or that a topic does not exist.
-    complain_at: Option<Instant>,
-    closing: bool,
+    pub(super) complain_at: Option<Instant>,
+    pub(super) closing: bool,
     /// The membership is over for good: what every call says from now on.
-    ended: Option<Error>,
+    pub(super) ended: Option<Error>,
 }
 
 impl Consumer {
@@ -264,103 +261,6 @@ impl Consumer {
         self.closing
     }
 
-    // What is committed.
-
-    /// The application has come to the end of a chunk, with this many finished records since the partition's last commit.
-    pub(crate) fn finished_chunk(&mut self, now: Instant, chunk: &Chunk, uncommitted: u32) {
-        let holds = |position: &&mut Position| Arc::ptr_eq(&position.lease, &chunk.lease);
-        if let Some(position) = self.positions.get_mut(&chunk.partition).filter(holds) {
-            position.uncommitted = uncommitted;
-        }
-        if self.config.when == When::EachBatch {
-            self.commit_quietly(now, Some(&chunk.partition));
-        }
-    }
-
-    /// The application has finished records of several chunks at once.
-    pub(crate) fn finished_batch(&mut self, now: Instant) {
-        match self.config.when {
-            When::EachRecord | When::EachBatch => self.commit_quietly(now, None),
-            When::Hybrid { records, .. } if self.positions.values().any(|p| p.uncommitted >= records) => {
-                self.commit_quietly(now, None);
-            }
-            _ => {}
-        }
-    }
-
-    /// The rest of a chunk cannot be read: nothing more is read of its partition until a seek.
-    pub(crate) fn fail(&mut self, now: Instant, chunk: &Chunk) {
-        let holds = |position: &&mut Position| Arc::ptr_eq(&position.lease, &chunk.lease);
-        if let Some(position) = self.positions.get_mut(&chunk.partition).filter(holds) {
-            position.place = Place::Failed;
-            position.waiting.clear();
-            self.fetch.release(std::mem::take(&mut position.waiting_bytes));
-            self.queue.retain(|queued| *queued != chunk.partition);
-        }
-        self.step(now);
-    }
-
-    /// Commits what is finished, of one partition or of all, and lets whoever wants wait for it.
-    pub(crate) fn commit(
-        &mut self,
-        now: Instant,
-        partition: Option<&TopicPartition>,
-    ) -> Result<Option<CommitId>, Error> {
-        let Some((_, offsets)) = &mut self.group else {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                "a consumer without a group has nowhere to commit to",
-            ));
-        };
-        let mut finished = BTreeMap::new();
-        for (named, position) in &mut self.positions {
-            if partition.is_some_and(|partition| partition != named) {
-                continue;
-            }
-            let lent = i64::from(planted(Defect::CommitLent) && position.lease.finished() >= 0);
-            if let Some(offset) = position.to_commit() {
-                let committed = Committed { offset: offset + lent, leader_epoch: -1, metadata: None };
-                finished.insert(named.clone(), committed);
-                position.committed = Some(offset);
-                position.uncommitted = 0;
-            }
-        }
-        if finished.is_empty() && offsets.is_settled() {
-            return Ok(None);
-        }
-        let id = offsets.commit(now, finished);
-        self.step(now);
-        Ok(Some(id))
-    }
-
-    pub(crate) fn commit_quietly(&mut self, now: Instant, partition: Option<&TopicPartition>) {
-        if let Ok(Some(id)) = self.commit(now, partition) {
-            self.unwatched.push(id);
-        }
-    }
-
-    pub(crate) fn is_committed(&self, id: CommitId) -> bool {
-        self.group.as_ref().is_none_or(|(_, offsets)| offsets.is_resolved(id))
-    }
-
-    pub(crate) fn take_commit(&mut self, id: CommitId) -> Option<Result<CommitOutcome, Error>> {
-        let result = self.group.as_mut()?.1.take_result(id)?;
-        if result.is_err() {
-            self.forget_committed();
-        }
-        Some(result)
-    }
-
-    /// Nobody waits for a commit any more.
-    pub(crate) fn unwatch(&mut self, id: CommitId) {
-        self.unwatched.push(id);
-    }
-
-    /// A commit failed: what we believed to be committed may not be.
-    fn forget_committed(&mut self) {
-        self.positions.values_mut().for_each(|position| position.committed = None);
-    }
-
     // How it ends.
 
     /// Delivers nothing more, commits what is finished unless commits are manual, and leaves the group.
@@ -383,7 +283,7 @@ impl Consumer {
     // What the parts say.
 
     /// Lets every part go on as far as it can. Called at the end of whatever changes something.
-    fn step(&mut self, now: Instant) {
+    pub(super) fn step(&mut self, now: Instant) {
         self.cluster.step(now);
         self.end_commits(now);
         if let Some((group, offsets)) = &mut self.group {
@@ -556,106 +456,6 @@ impl Consumer {
         }
     }
 
-    // Looking up where a reset leads.
-
-    fn to_list(&self, node: i32) -> impl Iterator<Item = (&TopicPartition, &Position, Reset)> {
-        self.positions.iter().filter_map(move |(partition, position)| {
-            let Place::Reset(reset) = position.place else { return None };
-            let leader = self.cluster.metadata.partition(&partition.topic, partition.partition)?.leader?;
-            (leader == node && position.retry_at.is_none()).then_some((partition, position, reset))
-        })
-    }
-
-    fn want_listings(&mut self) {
-        let resets =
-            self.positions.iter().filter(|(_, p)| matches!(p.place, Place::Reset(_)) && p.retry_at.is_none());
-        let leader = |p: &TopicPartition| self.cluster.metadata.partition(&p.topic, p.partition)?.leader;
-        let nodes: BTreeSet<i32> = resets.filter_map(|(partition, _)| leader(partition)).collect();
-        nodes.into_iter().for_each(|node| self.cluster.want(Link { node, lane: Lane::Control }));
-    }
-
-    fn wants_listing(&self, link: Link) -> bool {
-        let idle = !self.listings.contains_key(&link.node);
-        link.lane == Lane::Control && idle && !self.closing && self.to_list(link.node).next().is_some()
-    }
-
-    fn list(&mut self, link: Link) -> Option<Work> {
-        let mut topics: Vec<ListOffsetsTopic> = Vec::new();
-        let mut leases = BTreeMap::new();
-        for (partition, position, reset) in self.to_list(link.node) {
-            let known = self.cluster.metadata.partition(&partition.topic, partition.partition);
-            let asked = ListOffsetsPartition {
-                partition_index: partition.partition,
-                current_leader_epoch: known.map_or(-1, |p| p.leader_epoch),
-                timestamp: if reset == Reset::Latest { -1 } else { -2 },
-            };
-            match topics.last_mut().filter(|topic| topic.name == partition.topic) {
-                Some(topic) => topic.partitions.push(asked),
-                None => {
-                    topics.push(ListOffsetsTopic { name: partition.topic.clone(), partitions: vec![asked] })
-                }
-            }
-            leases.insert(partition.clone(), position.lease.clone());
-        }
-        let version = match self.cluster.version::<ListOffsetsRequest>(link, i16::MAX) {
-            Ok(version) => version,
-            Err(cause) => return Some(Work::Close(cause)),
-        };
-        self.listings.insert(link.node, leases);
-        let timeout = self.cluster.config.request_timeout;
-        let isolation_level = self.config.isolation_level.wire();
-        let ask =
-            ListOffsetsRequest { replica_id: -1, isolation_level, topics, timeout_ms: wire_millis(timeout) };
-        Some(Work::Request(Request { ask: Ask::ListOffsets(ask), version, timeout, answered: true }))
-    }
-
-    fn listed(&mut self, now: Instant, link: Link, response: &ListOffsetsResponse) {
-        self.cluster.throttle(now, link, response.throttle_time_ms);
-        let leases = self.listings.remove(&link.node).unwrap_or_default();
-        for topic in &response.topics {
-            for answer in &topic.partitions {
-                let partition =
-                    TopicPartition { topic: topic.name.clone(), partition: answer.partition_index };
-                let Some(lease) = leases.get(&partition) else { continue };
-                let holds =
-                    |p: &&mut Position| Arc::ptr_eq(&p.lease, lease) && matches!(p.place, Place::Reset(_));
-                if self.positions.get_mut(&partition).filter(holds).is_some() {
-                    self.start_from_log(now, link.node, &partition, answer);
-                }
-            }
-        }
-    }
-
-    fn start_from_log(
-        &mut self,
-        now: Instant,
-        node: i32,
-        partition: &TopicPartition,
-        answer: &ListedPartition,
-    ) {
-        let Some(position) = self.positions.get_mut(partition) else { return };
-        let code = answer.error_code;
-        if code.is_ok() && answer.offset >= 0 {
-            position.start_at(answer.offset);
-            position.committed = Some(answer.offset);
-        } else if code.is_retriable() || code.needs_refresh() {
-            let retry_at = now + self.retry_backoff.next(&mut self.cluster.random);
-            self.retry_backoff.reset();
-            position.retry_at = Some(retry_at);
-            self.retries.insert((retry_at, partition.clone()));
-            if code == ErrorCode::NOT_LEADER_OR_FOLLOWER {
-                self.cluster.metadata.deny(&partition.topic, partition.partition, node);
-            }
-            self.cluster.metadata.refresh(now, &mut self.cluster.random);
-        } else {
-            position.place = Place::Failed;
-            let error =
-                Error::new(ErrorKind::Broker, format!("{partition}: no offset to start from: {code}"))
-                    .with_code(code);
-            self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
-        }
-    }
-
     // Time.
 
     fn tick(&mut self, now: Instant) {
@@ -690,7 +490,8 @@ impl Consumer {
         self.complain_at = None;
         let wait = self.cluster.config.default_api_timeout;
         if self.cluster.metadata.succeeded.is_none() {
-            let message = format!("no broker could be reached within {wait:?}");
+            let cause = self.cluster.failure().map(|cause| format!(": {cause}")).unwrap_or_default();
+            let message = format!("no broker could be reached within {wait:?}{cause}");
             let error = Error::new(ErrorKind::Connect, message);
             let error = match self.cluster.failure() {
                 Some(cause) => error.with_source(cause.clone()),

@@ -16,6 +16,7 @@ pub(crate) mod ask;
 pub(crate) mod backoff;
 pub(crate) mod batch;
 pub(crate) mod cluster;
+mod commits;
 pub(crate) mod consumer;
 pub(crate) mod fetch;
 pub(crate) mod group;
@@ -25,8 +26,10 @@ pub(crate) mod offsets;
 pub(crate) mod positions;
 pub(crate) mod producer;
 mod queue;
+mod resets;
 mod sequence;
 mod session;
+mod settling;
 mod verdict;
 
 use std::time::{Duration, Instant};

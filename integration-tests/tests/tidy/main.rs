@@ -78,8 +78,10 @@ fn every_rust_file_keeps_the_rules() {
 fn test_modules(files: &[(String, String)]) -> Vec<String> {
     let declared = |(path, text): &(String, String)| -> Vec<String> {
         let folder = path.trim_end_matches("mod.rs").trim_end_matches("lib.rs").replace(".rs", "/");
-        let after_marks = text.split("#[cfg(test)]\nmod ").skip(1);
-        let names = after_marks.filter_map(|rest| rest.split_once(';')).map(|(name, _)| name);
+        let after_marks = text.split("#[cfg(test)]\n").skip(1);
+        let modules = after_marks
+            .filter_map(|rest| rest.strip_prefix("pub(crate) ").unwrap_or(rest).strip_prefix("mod "));
+        let names = modules.filter_map(|rest| rest.split_once(';')).map(|(name, _)| name);
         names
             .filter(|name| !name.contains(char::is_whitespace))
             .map(|name| format!("{folder}{name}"))

@@ -272,8 +272,10 @@ fn heads(source: &Source, text: &str, all: &mut Vec<String>) {
     {
         all.push(format!("{path}: does not hold its floor: add #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]"));
     }
-    if path.starts_with("broker/src/api/") && !path.ends_with("/mod.rs")
-        && !head.join(" ").contains("ersions") {
-            all.push(format!("{path}: the head comment lacks 'Versions': say which are served, what of a request is honoured and what is ignored"));
-        }
+    if path.starts_with("broker/src/api/")
+        && !path.ends_with("/mod.rs")
+        && !head.join(" ").contains("ersions")
+    {
+        all.push(format!("{path}: the head comment lacks 'Versions': say which are served, what of a request is honoured and what is ignored"));
+    }
 }

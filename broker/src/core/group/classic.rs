@@ -6,14 +6,14 @@
 //! Invariant: a ticket that was handed in is answered exactly once, or replaced by a newer one of the same member, which
 //! answers the older.
 
+mod rebalance;
+
 use super::{Effects, Timer};
 use crate::api::Caller;
 use crate::core::Ticket;
 use bytes::Bytes;
 use ottla_protocol::error_code::ErrorCode;
-use ottla_protocol::messages::{
-    JoinGroupMember, JoinGroupRequest, JoinGroupResponse, SyncGroupRequest, SyncGroupResponse,
-};
+use ottla_protocol::messages::{JoinGroupRequest, SyncGroupRequest};
 use ottla_protocol::wire::Str;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -635,173 +635,6 @@ impl Group {
             self.leader = self.members.keys().next().cloned();
         }
         member
-    }
-
-    /// Starts a rebalance, or goes on with the one that runs.
-    fn rebalance(&mut self, fx: &mut Effects) {
-        if self.state.may_become(State::PreparingRebalance) {
-            self.prepare_rebalance(fx);
-        } else {
-            self.complete_join_if_all_are_here(fx);
-        }
-    }
-
-    fn prepare_rebalance(&mut self, fx: &mut Effects) {
-        if self.state == State::CompletingRebalance {
-            for member in self.members.values_mut() {
-                member.assignment = Bytes::new();
-            }
-            self.answer_syncs(fx, ErrorCode::REBALANCE_IN_PROGRESS);
-        }
-        self.pending_sync.clear();
-        fx.cancel(&Timer::Sync(self.id.clone()));
-        let is_first = self.state == State::Empty;
-        self.become_state(State::PreparingRebalance);
-        if !is_first {
-            self.initial_delay = None;
-            if self.all_joined() {
-                self.complete_join(fx);
-            } else {
-                fx.set(Timer::Join(self.id.clone()), self.rebalance_timeout());
-            }
-            return;
-        }
-        let delay = fx.settings.initial_rebalance_delay;
-        if delay.is_zero() {
-            return self.complete_join(fx);
-        }
-        self.initial_delay = Some((delay, self.rebalance_timeout().saturating_sub(delay)));
-        fx.set(Timer::Join(self.id.clone()), delay);
-    }
-
-    fn complete_join_if_all_are_here(&mut self, fx: &mut Effects) {
-        if self.previous != State::Empty {
-            self.complete_join_if_all_joined(fx);
-        }
-    }
-
-    fn complete_join_if_all_joined(&mut self, fx: &mut Effects) {
-        if self.state == State::PreparingRebalance && self.all_joined() {
-            self.complete_join(fx);
-        }
-    }
-
-    /// Ends the wait for members: those that did not come are removed, the others get the new generation.
-    fn complete_join(&mut self, fx: &mut Effects) {
-        fx.cancel(&Timer::Join(self.id.clone()));
-        let late: Vec<Str> = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.joining.is_none() && member.instance_id.is_none())
-            .map(|(id, _)| id.clone())
-            .collect();
-        for member_id in late {
-            self.expel(fx, &member_id);
-        }
-        if !self.members.is_empty() && !self.elect_leader() {
-            // Only static members are left, and none of them is here: their session timeouts will tell.
-            return fx.set(Timer::Join(self.id.clone()), self.rebalance_timeout());
-        }
-        self.initial_delay = None;
-        self.generation += 1;
-        self.pending_sync.clear();
-        if self.members.is_empty() {
-            self.protocol = None;
-            self.become_state(State::Empty);
-            return self.store();
-        }
-        self.protocol = self.select_protocol();
-        self.become_state(State::CompletingRebalance);
-        for member_id in self.members.keys().cloned().collect::<Vec<_>>() {
-            let answer = self.join_answer(&member_id);
-            self.answer_join(fx, &member_id, answer);
-            self.pending_sync.insert(member_id);
-        }
-        fx.set(Timer::Sync(self.id.clone()), self.rebalance_timeout());
-    }
-
-    /// Keeps the leader if it is here, or chooses another member that is.
-    fn elect_leader(&mut self) -> bool {
-        let is_here = |id: &Str| self.members.get(id).is_some_and(|member| member.joining.is_some());
-        if !self.leader.as_ref().is_some_and(is_here) {
-            let other = self.joining().next().cloned();
-            if other.is_none() {
-                return false;
-            }
-            self.leader = other;
-        }
-        true
-    }
-
-    fn joining(&self) -> impl Iterator<Item = &Str> {
-        self.members.iter().filter(|(_, member)| member.joining.is_some()).map(|(id, _)| id)
-    }
-
-    fn all_joined(&self) -> bool {
-        self.pending_join.is_empty() && self.joining().count() == self.members.len()
-    }
-
-    fn rebalance_timeout(&self) -> Duration {
-        self.members.values().map(|member| member.rebalance_timeout).max().unwrap_or_default()
-    }
-
-    fn expect_heartbeat(&self, fx: &mut Effects, member_id: &Str) {
-        if let Some(member) = self.members.get(member_id) {
-            fx.set(Timer::Session(self.id.clone(), member_id.clone()), member.session_timeout);
-        }
-    }
-
-    fn join_answer(&self, member_id: &Str) -> JoinGroupResponse {
-        let protocol = self.protocol.clone().unwrap_or_default();
-        let is_leader = self.leader.as_ref() == Some(member_id);
-        let members = self.members.iter().filter(|_| is_leader).map(|(id, member)| JoinGroupMember {
-            member_id: id.clone(),
-            group_instance_id: member.instance_id.clone(),
-            metadata: member.metadata(&protocol),
-        });
-        JoinGroupResponse {
-            error_code: ErrorCode::NONE,
-            generation_id: self.generation,
-            protocol_type: self.protocol_type.clone(),
-            protocol_name: Some(protocol.clone()),
-            leader: self.leader.clone().unwrap_or_default(),
-            member_id: member_id.clone(),
-            members: members.collect(),
-            ..JoinGroupResponse::default()
-        }
-    }
-
-    fn answer_join(&mut self, fx: &mut Effects, member_id: &Str, answer: JoinGroupResponse) {
-        let Some(member) = self.members.get_mut(member_id) else { return };
-        member.is_new = false;
-        if let Some(ticket) = member.joining.take() {
-            fx.answer(ticket, answer);
-        }
-        self.expect_heartbeat(fx, member_id);
-    }
-
-    fn sync_answer(&self, assignment: Bytes) -> SyncGroupResponse {
-        SyncGroupResponse {
-            error_code: ErrorCode::NONE,
-            protocol_type: self.protocol_type.clone(),
-            protocol_name: self.protocol.clone(),
-            assignment,
-            ..SyncGroupResponse::default()
-        }
-    }
-
-    fn answer_syncs(&mut self, fx: &mut Effects, code: ErrorCode) {
-        for member_id in self.members.keys().cloned().collect::<Vec<_>>() {
-            let Some(member) = self.members.get_mut(&member_id) else { continue };
-            let Some(ticket) = member.syncing.take() else { continue };
-            let assignment = member.assignment.clone();
-            if code == ErrorCode::NONE {
-                fx.answer(ticket, self.sync_answer(assignment));
-            } else {
-                fx.sync_refused(ticket, code);
-            }
-            self.expect_heartbeat(fx, &member_id);
-        }
     }
 
     fn become_state(&mut self, next: State) {

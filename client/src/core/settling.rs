@@ -1,0 +1,316 @@
+//! What the answers to a producer mean for its batches, and how each of them ends.
+//!
+//! It owns the way of a batch after it was sent: settled, sent again, given a new number, given up. What an error code means
+//! comes from [`super::verdict`]; who may be sent what is the machine's. Invariant: a batch is told its outcome once, and
+//! its memory is given back only when it is gone from every list.
+
+use std::time::Instant;
+
+use ottla_protocol::error_code::{ErrorCode, Write};
+use ottla_protocol::messages::{InitProducerIdResponse, ProduceResponse, ProducedPartition};
+use ottla_protocol::wire::{Str, Uuid};
+
+use super::Link;
+use super::backoff::Backoff;
+use super::batch::{Batch, BatchOutcome, Body, Ticket};
+use super::producer::{Name, Producer};
+use super::sequence::Identity;
+use super::verdict::{Situation, Verdict, judge};
+use crate::error::{Error, ErrorKind, Outcome};
+use crate::planted::{Defect, planted};
+
+impl<D: Ticket> Producer<D> {
+    pub(super) fn named(&mut self, now: Instant, link: Link, response: &InitProducerIdResponse) {
+        self.cluster.throttle(now, link, response.throttle_time_ms);
+        if response.error_code.is_ok() {
+            self.name_backoff.reset();
+            self.name = Name::Known(Identity { id: response.producer_id, epoch: response.producer_epoch });
+            self.list_all();
+            return;
+        }
+        let ask_after = now + self.name_backoff.next(&mut self.cluster.random);
+        self.name = Name::Unknown { ask_after };
+        if !response.error_code.is_retriable() {
+            let message = format!("no producer id: {}", response.error_code);
+            self.end(Error::new(ErrorKind::Fatal, message).with_code(response.error_code));
+        }
+    }
+
+    pub(super) fn answered(&mut self, now: Instant, link: Link, response: &ProduceResponse) {
+        self.cluster.throttle(now, link, response.throttle_time_ms);
+        for node in &response.node_endpoints {
+            self.cluster.learn_node(now, node.node_id, &node.host, node.port, node.rack.clone());
+        }
+        let flight = self
+            .outlets
+            .get_mut(&link.node)
+            .and_then(|outlet| outlet.flights.pop_front())
+            .unwrap_or_default();
+        let answers: Vec<(&Str, Uuid, &ProducedPartition)> = response
+            .responses
+            .iter()
+            .flat_map(|topic| topic.partition_responses.iter().map(|p| (&topic.name, topic.topic_id, p)))
+            .collect();
+        for (position, (at, number)) in flight.into_iter().enumerate() {
+            let queue = &self.queues[at];
+            let topic = &self.topics[queue.topic];
+            let named = |(name, id, p): &(&Str, Uuid, &ProducedPartition)| {
+                p.index == queue.index && (**name == topic.name || (*id == topic.id && *id != Uuid::ZERO))
+            };
+            // A broker answers in the order of the request, so the first look nearly always hits.
+            let in_order = answers.get(position).filter(|answer| named(answer));
+            match in_order.or_else(|| answers.iter().find(|answer| named(answer))) {
+                Some((_, _, answer)) => self.judge(now, link.node, at, number, answer),
+                None => {
+                    let message = format!("{}-{} is missing in the answer", topic.name, queue.index);
+                    self.try_again(now, at, number, Error::new(ErrorKind::Protocol, message));
+                }
+            }
+        }
+        self.read_metadata(now);
+    }
+
+    pub(super) fn judge(
+        &mut self,
+        now: Instant,
+        node: i32,
+        at: usize,
+        number: u64,
+        answer: &ProducedPartition,
+    ) {
+        let queue = &mut self.queues[at];
+        let Some(mut batch) = queue.take_out(number) else { return };
+        let situation = Situation {
+            idempotent: self.config.idempotence,
+            earlier_unresolved: queue.has_earlier(number),
+            broken: queue.sequence.is_broken(),
+            doubtful: batch.doubtful,
+            log_moved: answer.log_start_offset > queue.acknowledged,
+        };
+        match judge(answer.error_code, situation) {
+            Verdict::Written => {
+                queue.acknowledged = answer.base_offset.saturating_add(i64::from(batch.count));
+                batch.numbered.into_iter().for_each(|numbered| queue.sequence.prove(numbered));
+                let log_append_time = (answer.log_append_time_ms >= 0).then_some(answer.log_append_time_ms);
+                let base_offset = (answer.base_offset >= 0).then_some(answer.base_offset);
+                self.settle(batch, BatchOutcome::Written { base_offset, log_append_time });
+            }
+            Verdict::Duplicate => {
+                batch.numbered.into_iter().for_each(|numbered| queue.sequence.prove(numbered));
+                self.settle(batch, BatchOutcome::Written { base_offset: None, log_append_time: None });
+            }
+            Verdict::Retry { refresh } => {
+                let error = self.describe(at, answer);
+                if refresh {
+                    self.look_for_leader(now, node, at, answer);
+                }
+                batch.doubtful |= answer.error_code.write() != Write::NotWritten;
+                self.again(now, at, batch, error, refresh);
+            }
+            Verdict::Renumber => {
+                (batch.numbered, batch.doubtful) = (None, false);
+                self.break_off(now, at);
+                self.put_back(at, batch);
+                if answer.error_code == ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER {
+                    self.queues[at].clear_doubt();
+                } else {
+                    self.give_up_doubtful(at, &self.describe(at, answer));
+                }
+            }
+            Verdict::Fail(outcome) => {
+                let error = self.describe(at, answer);
+                let numbered = batch.numbered.is_some();
+                if answer.record_errors.is_empty() || batch.settled {
+                    self.give_up(at, batch, error, outcome);
+                } else {
+                    let records = answer.record_errors.iter();
+                    let records =
+                        records.map(|r| (r.batch_index, r.batch_index_error_message.clone())).collect();
+                    self.settle(batch, BatchOutcome::Refused { error, records });
+                }
+                if numbered {
+                    self.break_off(now, at);
+                }
+            }
+        }
+        self.list(at);
+    }
+
+    /// A number of a partition is lost. A producer id whose epochs are used up there is replaced for all.
+    pub(super) fn break_off(&mut self, now: Instant, at: usize) {
+        self.queues[at].sequence.break_off();
+        if self.queues[at].sequence.is_exhausted() && matches!(self.name, Name::Known(_)) {
+            self.name = Name::Unknown { ask_after: now };
+        }
+    }
+
+    pub(super) fn describe(&self, at: usize, answer: &ProducedPartition) -> Error {
+        let queue = &self.queues[at];
+        let code = answer.error_code;
+        let text = answer.error_message.as_ref().map(|m| format!(": {m}")).unwrap_or_default();
+        let message = format!("{}-{}: {code}{text}", self.topics[queue.topic].name, queue.index);
+        let kind = match code {
+            ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => ErrorKind::RecordTooLarge,
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
+                ErrorKind::Authorization
+            }
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => ErrorKind::UnknownTopic,
+            _ => ErrorKind::Broker,
+        };
+        Error::new(kind, message).with_code(code)
+    }
+
+    /// The leader is not where we thought: believe the hint (KIP-951), else ask.
+    pub(super) fn look_for_leader(&mut self, now: Instant, node: i32, at: usize, answer: &ProducedPartition) {
+        let queue = &self.queues[at];
+        let (name, index) = (&self.topics[queue.topic].name, queue.index);
+        let hint = &answer.current_leader;
+        let metadata = &mut self.cluster.metadata;
+        metadata.hint(name, index, hint.leader_id, hint.leader_epoch);
+        metadata.deny(name, index, node);
+        metadata.refresh(now, &mut self.cluster.random);
+    }
+
+    /// No definite answer came for a batch that is out.
+    pub(super) fn try_again(&mut self, now: Instant, at: usize, number: u64, error: Error) {
+        if let Some(mut batch) = self.queues[at].take_out(number) {
+            batch.doubtful = true;
+            self.again(now, at, batch, error, false);
+        }
+        self.list(at);
+    }
+
+    /// Puts a batch that was out back into its queue, unless its attempts or its time are used up. `moved`: the wait is for
+    /// metadata, which has a backoff of its own.
+    pub(super) fn again(&mut self, now: Instant, at: usize, batch: Batch<D>, error: Error, moved: bool) {
+        let queue = &mut self.queues[at];
+        if batch.settled || matches!(batch.body, Body::Away) || batch.attempts > self.config.retries {
+            if batch.numbered.is_some() {
+                self.break_off(now, at);
+            }
+            let outcome = if batch.doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
+            self.give_up(at, batch, error, outcome);
+        } else {
+            let mut backoff = Backoff::after(self.retry_backoff, batch.attempts.saturating_sub(1));
+            let wait = backoff.next(&mut self.cluster.random);
+            if !moved && queue.retry_at.is_none() {
+                queue.retry_at = Some(now + wait);
+                self.retries.insert((now + wait, at));
+            }
+            self.put_back(at, batch);
+        }
+    }
+
+    pub(super) fn put_back(&mut self, at: usize, batch: Batch<D>) {
+        let identity = self.identity();
+        let queue = &mut self.queues[at];
+        if let Some(outlet) = queue.leader.and_then(|node| self.outlets.get_mut(&node)) {
+            outlet.backlog += batch.bytes;
+        }
+        queue.put_back(batch);
+        // The batch in front is another one now: it may have to wait for its turn.
+        if queue.listed && queue.may_send(self.config.idempotence, identity).is_none() {
+            let node = self.queues[at].leader;
+            self.queues[at].listed = false;
+            if let Some(outlet) = node.and_then(|node| self.outlets.get_mut(&node)) {
+                outlet.ready.retain(|listed| *listed != at);
+            }
+        }
+    }
+
+    // How a batch ends.
+
+    pub(super) fn give_up(&mut self, at: usize, batch: Batch<D>, error: Error, outcome: Outcome) {
+        let queue = &self.queues[at];
+        tracing::warn!(
+            topic = %self.topics[queue.topic].name, partition = queue.index, records = batch.count, ?outcome, %error,
+            "records were not delivered"
+        );
+        self.settle(batch, BatchOutcome::Failed(error.with_outcome(outcome)));
+    }
+
+    /// Gives a batch its outcome and its memory back.
+    pub(super) fn settle(&mut self, batch: Batch<D>, outcome: BatchOutcome) {
+        if !batch.settled {
+            self.resolve(&batch, outcome);
+        }
+        self.buffered = self.buffered.saturating_sub(batch.bytes);
+        if let Some(buffer) = batch.into_buffer() {
+            self.keep_buffer(buffer);
+        }
+    }
+
+    pub(super) fn resolve(&mut self, batch: &Batch<D>, outcome: BatchOutcome) {
+        let records = u64::try_from(batch.count).unwrap_or(0);
+        match &outcome {
+            BatchOutcome::Written { .. } => self.tally.delivered += records,
+            BatchOutcome::Failed(e) if e.outcome() == Some(Outcome::PossiblyWritten) => {
+                self.tally.unknown += records
+            }
+            BatchOutcome::Failed(_) | BatchOutcome::Refused { .. } => self.tally.failed += records,
+        }
+        self.ledger.settle(batch.number);
+        self.news.push((batch.ticket.clone(), outcome));
+    }
+
+    /// The time of a batch is over. One that is out keeps its place, for its number and for its bytes (faults 4, B1).
+    pub(super) fn expire(&mut self, now: Instant, number: u64, at: usize) {
+        let queue = &mut self.queues[at];
+        let name = self.topics[queue.topic].name.clone();
+        let message =
+            format!("{name}-{}: not acknowledged within {:?}", queue.index, self.config.delivery_timeout);
+        let mut error = Error::new(ErrorKind::Timeout, message);
+        if let Some(cause) = self.cluster.failure() {
+            error = error.with_source(cause.clone());
+        }
+        if let Some(place) = queue.out.iter().position(|b| b.number == number) {
+            let mut batch = queue.out.remove(place).filter(|_| !planted(Defect::SilentExpiry));
+            if let Some(batch) = &mut batch {
+                batch.settled = true;
+                let known = planted(Defect::FalseNotWritten);
+                let outcome = if known { Outcome::NotWritten } else { Outcome::PossiblyWritten };
+                self.resolve(batch, BatchOutcome::Failed(error.with_outcome(outcome)));
+            }
+            let queue = &mut self.queues[at];
+            batch.into_iter().for_each(|batch| queue.out.insert(place, batch));
+        } else if let Some(place) = queue.waiting.iter().position(|b| b.number == number) {
+            if let Some(batch) = queue.waiting.remove(place) {
+                queue.waiting_bytes -= batch.bytes;
+                if let Some(outlet) = queue.leader.and_then(|node| self.outlets.get_mut(&node)) {
+                    outlet.backlog = outlet.backlog.saturating_sub(batch.bytes);
+                }
+                if batch.numbered.is_some() {
+                    self.break_off(now, at);
+                }
+                let outcome = if batch.doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
+                self.give_up(at, batch, error, outcome);
+            }
+        } else if let Some(batch) = queue.open.take_if(|b| b.number == number) {
+            self.give_up(at, batch, error, Outcome::NotWritten);
+        }
+        self.ledger.settle(number);
+        self.list(at);
+    }
+
+    /// Nothing goes on: every batch is settled with this error, and every later call fails with it.
+    pub(crate) fn end(&mut self, error: Error) {
+        for at in 0..self.queues.len() {
+            let queue = &mut self.queues[at];
+            queue.waiting_bytes = 0;
+            let out = std::mem::take(&mut queue.out).into_iter().map(|batch| (batch, true));
+            let waiting = std::mem::take(&mut queue.waiting).into_iter().chain(queue.open.take());
+            let batches: Vec<_> = out.chain(waiting.map(|batch| (batch, false))).collect();
+            for (batch, is_out) in batches {
+                let doubtful = is_out || batch.doubtful;
+                let outcome = if doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
+                self.settle(batch, BatchOutcome::Failed(error.clone().with_outcome(outcome)));
+            }
+        }
+        for outlet in self.outlets.values_mut() {
+            outlet.ready.clear();
+            outlet.lingering.clear();
+            outlet.backlog = 0;
+        }
+        self.ended.get_or_insert(error);
+    }
+}
