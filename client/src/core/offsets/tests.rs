@@ -360,6 +360,21 @@ fn a_call_fails_when_its_time_is_over_and_nothing_is_sent_for_it_any_more() {
 }
 
 #[test]
+fn a_commit_that_nobody_waits_for_any_more_is_not_tried_again() {
+    let mut scene = Scene::new(by_hand());
+    scene.offsets.look_up(partitions(&[0]));
+    scene.find_coordinator(1);
+    expect_look_up(&mut scene);
+    scene.answer(CONTROL_1, looked_up(&[(0, 5, ErrorCode::NONE)]));
+    let id = commit(&mut scene, &[(0, 10)]);
+    expect_commit(&mut scene);
+    scene.pass(seconds(60));
+    assert_eq!(result(&mut scene, id), Some(Err(ErrorKind::Timeout)));
+    scene.lose(CONTROL_1);
+    assert!(scene.offsets.is_settled());
+}
+
+#[test]
 fn who_names_its_partitions_commits_without_a_generation() {
     let mut scene = Scene::new(by_hand());
     scene.offsets.look_up(partitions(&[0]));
