@@ -260,7 +260,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// What finishes a record. Default [`Done::OnNext`].
+    /// What finishes a record. Default [`Done::OnNext`], and so far the only one: the others are refused when the
+    /// consumer is built.
     pub fn finish_on(mut self, done: Done) -> Self {
         self.config.done = done;
         self
