@@ -23,7 +23,7 @@ mod server;
 mod tcp;
 mod world;
 
-pub use api::{Answer, Call};
+pub use api::Answer;
 pub use broker::Broker;
 pub use builder::{Builder, StartError};
 pub use core::settings::{Honoured, SettingError};

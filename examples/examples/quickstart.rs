@@ -4,7 +4,6 @@
 //! `cargo run --release --example quickstart -- --brokers localhost:9092`; and `--help` lists the rest.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
 
-use std::iter::repeat_n;
 use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use ottla::{
 };
 use ottla_broker::TestBroker;
 use ottla_examples::earthquakes::{self, Earthquake, Networks};
-use ottla_examples::{Arguments, Failure, Progress, Tally, fresh_name, grouped};
+use ottla_examples::{Arguments, Failure, Progress, Tally, fresh_name};
 use ottla_serde::Json;
 
 const USAGE: &str = "\
@@ -41,9 +40,12 @@ async fn main() -> ExitCode {
 }
 
 async fn quickstart(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let input =
-        arguments.text("--input").unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/data/earthquakes.csv"));
-    let (events, unreadable) = earthquakes::read(input)?;
+    let times = usize::from(arguments.get("--times", NonZeroU16::MIN).get());
+    let partitions = arguments.get("--partitions", 6);
+    let acks = arguments.choose("--acks", &[("all", Acks::All), ("1", Acks::Leader), ("0", Acks::None)]);
+    let compression = arguments.get("--compression", Compression::Lz4);
+    let bundled = concat!(env!("CARGO_MANIFEST_DIR"), "/data/earthquakes.csv");
+    let (events, unreadable) = earthquakes::read(arguments.text("--input").unwrap_or(bundled))?;
     unreadable.iter().for_each(|problem| eprintln!("left out: {problem}"));
 
     // A cluster: yours, or one in this process, which ends with the variable.
@@ -57,72 +59,45 @@ async fn quickstart(arguments: &Arguments) -> Result<ExitCode, Failure> {
     // A topic and a group of their own for each run, so that the counts are exact.
     let (name, admin) = (fresh_name("earthquakes")?, client.admin());
     let copies = i16::try_from(admin.describe_cluster().await?.nodes.len().min(3))?;
-    let topic = NewTopic::new(&name).partitions(arguments.get("--partitions", 6)).replication_factor(copies);
+    let topic = NewTopic::new(&name).partitions(partitions).replication_factor(copies);
     admin.create_topics([topic]).await.all()?;
 
-    // Idempotent, as long as all replicas acknowledge.
-    let acks = arguments.choose("--acks", &[("all", Acks::All), ("1", Acks::Leader), ("0", Acks::None)]);
-    let producer =
-        client.producer().acks(acks).compression(arguments.get("--compression", Compression::Lz4)).build()?;
-
+    // Idempotent, unless less is asked for than the acknowledgement of all replicas.
+    let producer = client.producer().acks(acks).compression(compression).build()?;
     // 1+N commits: when 100 more records of a partition are finished, or a finished one has waited for a second.
     let hybrid = When::Hybrid { records: 100, within: Duration::from_secs(1) };
     let member = || client.consumer().group(&name).subscribe([&name]).commit_when(hybrid).build();
     let (one, two) = (member()?, member()?);
 
-    let times = usize::from(arguments.get("--times", NonZeroU16::MIN).get());
     let tally = Arc::new(Tally::new(events.len() * times));
     let ((), bytes, mut networks, others) = tokio::try_join!(
         watch(&tally, &admin, &name, [one.control(), two.control()]),
-        spawn(produce(producer.topic(&name), events, times, tally.clone())),
-        spawn(consume(one, tally.clone())),
-        spawn(consume(two, tally.clone())),
+        async { tokio::spawn(produce(producer.topic(&name), events, tally.clone())).await? },
+        async { tokio::spawn(consume(one, tally.clone())).await? },
+        async { tokio::spawn(consume(two, tally.clone())).await? },
     )?;
     producer.close(Duration::from_secs(10)).await;
     let committed = committed(&admin, &name).await?;
     admin.delete_topics([name]).await.all()?;
 
     networks.merge(others);
-    println!("\n{networks}\n{}", tally.speed(bytes));
-    let [total, produced, consumed] = tally.counts();
-    let equal = [produced, consumed, committed] == [total; 3];
-    if tally.redelivered() > 0 {
-        println!("redelivered {} (at least once is what a group promises)", grouped(tally.redelivered()));
-    }
-    let [produced, consumed, committed] = [produced, consumed, committed].map(grouped);
-    let verdict = if equal { "all accounted for" } else { "NOT EQUAL" };
-    println!("produced {produced}, consumed {consumed}, committed {committed}: {verdict}");
-    Ok(match unreadable.len() {
-        _ if !equal => ExitCode::FAILURE,
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::from(3),
-    })
-}
-
-/// Runs the work on whichever thread of the runtime is free.
-async fn spawn<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-) -> Result<T, Failure> {
-    tokio::spawn(work).await?
+    println!("\n{networks}\n{}", tally.report(bytes, committed));
+    let complete = [tally.produced(), tally.consumed(), committed] == [tally.total(); 3];
+    let left_out = if unreadable.is_empty() { 0 } else { 3 };
+    Ok(ExitCode::from(if complete { left_out } else { 1 }))
 }
 
 /// Enqueues all events, and waits for the oldest when many are on their way. Returns the bytes of their values.
-async fn produce(
-    topic: Topic,
-    events: Vec<Earthquake>,
-    times: usize,
-    tally: Arc<Tally>,
-) -> Result<u64, Failure> {
+async fn produce(topic: Topic, events: Vec<Earthquake>, tally: Arc<Tally>) -> Result<u64, Failure> {
     let (mut window, mut value, mut bytes) = (Deliveries::default(), Vec::new(), 0);
-    for (number, event) in (0_u64..).zip(repeat_n(&events, times).flatten()) {
+    for (number, event) in (0..tally.total()).zip(events.iter().cycle()) {
         value.clear();
         Json.encode(topic.name(), event, &mut value)?;
         bytes += value.len() as u64;
         let headers = [Header { key: "number", value: Some(&number.to_be_bytes()) }];
         let keyed = Payload::keyed(event.network.as_bytes(), &value);
-        window.push(
-            topic.enqueue(Payload { headers: &headers, timestamp: Some(event.time_ms), ..keyed }).await?,
-        );
+        let payload = Payload { headers: &headers, timestamp: Some(event.time_ms), ..keyed };
+        window.push(topic.enqueue(payload).await?);
         while window.len() > 10_000 {
             window.next().await.transpose()?;
             tally.produce();
@@ -161,9 +136,8 @@ async fn consume(mut consumer: Consumer, tally: Arc<Tally>) -> Result<Networks, 
 /// Shows how far everything is, until all is committed or nothing has moved for two minutes; then ends the members.
 async fn watch(tally: &Tally, admin: &Admin, group: &str, members: [Control; 2]) -> Result<(), Failure> {
     let mut progress = Progress::new();
-    while !progress.is_done() && progress.still() < Duration::from_secs(120) {
+    while !progress.show(tally, committed(admin, group).await?) {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        progress.show(tally, committed(admin, group).await?);
     }
     members.iter().for_each(Control::close);
     Ok(())

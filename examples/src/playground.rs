@@ -16,6 +16,8 @@ Usage: cargo run --example NAME -- [options]
 /// A client and a topic that nobody else uses, on the cluster that `--brokers` names or on a broker in this process.
 #[derive(Debug)]
 pub struct Playground {
+    /// Where the cluster is.
+    pub bootstrap: String,
     /// A client of the cluster.
     pub client: Client,
     /// The topic's name.
@@ -37,10 +39,10 @@ impl Playground {
                 (broker.bootstrap(), Some(broker))
             }
         };
-        let client = Client::builder().bootstrap(bootstrap).build()?;
+        let client = Client::builder().bootstrap(&bootstrap).build()?;
         let topic = fresh_name("example")?;
         client.admin().create_topics([NewTopic::new(&topic).partitions(partitions)]).await.all()?;
-        Ok(Playground { client, topic, _broker: broker })
+        Ok(Playground { bootstrap, client, topic, _broker: broker })
     }
 
     /// Deletes the topic.

@@ -55,78 +55,88 @@ impl Tally {
         first
     }
 
-    /// How fast all were produced and consumed, given the bytes of their values, and how much memory that took.
-    pub fn speed(&self, bytes: u64) -> String {
+    /// What there is to say at the end, given the bytes of all values and how many records were committed.
+    pub fn report(&self, bytes: u64, committed: u64) -> String {
         let seconds = self.took.get().copied().unwrap_or_else(|| self.began.elapsed()).as_secs_f64();
         let (megabytes, records) = (bytes as f64 / 1e6, grouped((self.total as f64 / seconds) as u64));
         let a_second = megabytes / seconds;
-        let memory = peak_memory().map_or_else(String::new, |peak| format!("; at most {peak} MB of memory"));
-        format!(
-            "{megabytes:.1} MB in {seconds:.2} s: {records} records and {a_second:.1} MB a second{memory}"
-        )
+        let memory = peak_memory().map_or_else(String::new, |peak| format!(", at most {peak} MB of memory"));
+        let speed = format!(
+            "{megabytes:.1} MB in {seconds:.2} s: {records} records and {a_second:.1} MB a second{memory}\n"
+        );
+        let again = match self.redelivered() {
+            0 => String::new(),
+            again => format!("redelivered {}: a group delivers at least once\n", grouped(again)),
+        };
+        let counts = [self.produced(), self.consumed(), committed];
+        let [produced, consumed, committed] = counts.map(grouped);
+        let verdict = if counts == [self.total; 3] { "all of them" } else { "NOT all of them" };
+        format!("{speed}{again}produced {produced}, consumed {consumed}, committed {committed}: {verdict}")
     }
 
-    /// All events there are, those produced, and those consumed.
-    pub fn counts(&self) -> [u64; 3] {
-        [self.total, self.produced.load(Relaxed), self.consumed.load(Relaxed)]
+    /// How many events there are.
+    pub fn total(&self) -> u64 {
+        self.total
     }
 
-    /// How often an event came that had been consumed before.
+    /// How many were produced.
+    pub fn produced(&self) -> u64 {
+        self.produced.load(Relaxed)
+    }
+
+    /// How many different ones were consumed.
+    pub fn consumed(&self) -> u64 {
+        self.consumed.load(Relaxed)
+    }
+
+    /// How often one came that had been consumed before.
     pub fn redelivered(&self) -> u64 {
         self.again.load(Relaxed)
     }
 }
 
+/// How long the counts may stand still before a run is given up.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// The line that shows how far a run is: redrawn on a terminal, elsewhere a new one every few seconds.
 #[derive(Debug)]
 pub struct Progress {
-    counts: [u64; 4],
-    shown: Option<Instant>,
+    counts: [u64; 3],
     moved: Instant,
+    shown: Option<Instant>,
 }
 
 impl Progress {
     /// Shows nothing yet.
-    #[expect(clippy::new_without_default, reason = "it begins a stopwatch")]
+    #[expect(clippy::new_without_default, reason = "it starts a stopwatch")]
     pub fn new() -> Progress {
-        Progress { counts: [0; 4], shown: None, moved: Instant::now() }
+        Progress { counts: [0; 3], moved: Instant::now(), shown: None }
     }
 
-    /// Shows how far it is.
-    #[expect(clippy::print_stderr, reason = "it is for the one who waits")]
-    pub fn show(&mut self, tally: &Tally, committed: u64) {
-        let [total, produced, consumed] = tally.counts();
-        let counts = [total, produced, consumed, committed];
+    /// Shows how far it is, and says whether that is the end: everything is committed, or nothing has moved for two
+    /// minutes.
+    pub fn show(&mut self, tally: &Tally, committed: u64) -> bool {
+        let counts = [tally.produced(), tally.consumed(), committed];
         if counts != self.counts {
             (self.counts, self.moved) = (counts, Instant::now());
         }
-        let [total, produced, consumed, committed] = counts.map(grouped);
-        let done = usize::try_from(counts[2] * 20 / counts[0].max(1)).map_or(0, |done| done.min(20));
-        let bar = "#".repeat(done);
-        let line = format!(
-            "[{bar:<20}] of {total}: produced {produced}, consumed {consumed}, committed {committed}"
-        );
-        let terminal = std::io::stderr().is_terminal();
-        if terminal {
-            eprint!("\r{line}");
-        } else if self.shown.is_none_or(|shown| shown.elapsed() >= Duration::from_secs(5)) {
+        let ended = counts.iter().all(|count| *count >= tally.total()) || self.moved.elapsed() > PATIENCE;
+        self.print(tally.total(), ended);
+        ended
+    }
+
+    #[expect(clippy::print_stderr, reason = "it is for whoever waits")]
+    fn print(&mut self, total: u64, ended: bool) {
+        let [produced, consumed, committed] = self.counts.map(grouped);
+        let bar: String =
+            (0..20).map(|mark| if mark * total < self.counts[2] * 20 { '#' } else { '.' }).collect();
+        let line = format!("[{bar}] produced {produced}, consumed {consumed}, committed {committed}");
+        if std::io::stderr().is_terminal() {
+            eprint!("\r{line}{}", if ended { "\n" } else { "" });
+        } else if ended || self.shown.is_none_or(|shown| shown.elapsed() >= Duration::from_secs(5)) {
             eprintln!("{line}");
             self.shown = Some(Instant::now());
         }
-        if terminal && self.is_done() {
-            eprintln!();
-        }
-    }
-
-    /// Whether everything is produced, consumed and committed.
-    pub fn is_done(&self) -> bool {
-        let [total, rest @ ..] = self.counts;
-        rest.into_iter().all(|count| count >= total)
-    }
-
-    /// How long nothing has moved.
-    pub fn still(&self) -> Duration {
-        self.moved.elapsed()
     }
 }
 
@@ -147,13 +157,13 @@ mod tests {
         let tally = Tally::new(65);
         let first: Vec<bool> = [0, 63, 64, 0, 64].map(|number| tally.consume(number)).into();
         assert_eq!(first, [true, true, true, false, false]);
-        assert_eq!((tally.counts(), tally.redelivered()), ([65, 0, 3], 2));
+        assert_eq!((tally.consumed(), tally.redelivered()), (3, 2));
     }
 
     #[test]
     fn an_event_that_nobody_produced_is_not_one_of_them() {
         let tally = Tally::new(1);
         assert!(!tally.consume(64) && !tally.consume(u64::MAX));
-        assert_eq!(tally.counts(), [1, 0, 0]);
+        assert_eq!(tally.consumed(), 0);
     }
 }

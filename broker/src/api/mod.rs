@@ -49,9 +49,7 @@ macro_rules! apis {
     ($( $name:ident($call:ty): $request:ident, $versions:expr => $response:ident, $handler:ident; )+) => {
         /// A request that arrived, decoded.
         #[derive(Debug, Clone)]
-        #[allow(missing_docs, reason = "each variant is the API of its name")]
-        #[non_exhaustive]
-        pub enum Call { $( $name($call), )+ }
+        pub(crate) enum Call { $( $name($call), )+ }
 
         /// The answer to a request.
         #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +77,7 @@ macro_rules! apis {
             }
 
             /// The API that is asked.
-            pub fn key(&self) -> ApiKey {
+            pub(crate) fn key(&self) -> ApiKey {
                 match self { $( Self::$name(_) => $request::KEY, )+ }
             }
 

@@ -28,7 +28,7 @@ type Refused = (ErrorCode, Option<Str>);
 
 /// A Produce request whose batches have been checked.
 #[derive(Debug, Clone)]
-pub struct Produced {
+pub(crate) struct Produced {
     request: ProduceRequest,
     /// For each partition, in the order of the request.
     batches: Vec<Result<Batch, Refused>>,
@@ -36,7 +36,7 @@ pub struct Produced {
 
 impl Produced {
     /// The request as it came.
-    pub fn request(&self) -> &ProduceRequest {
+    pub(crate) fn request(&self) -> &ProduceRequest {
         &self.request
     }
 }
@@ -175,7 +175,8 @@ impl Cluster {
         let Some(partition) = self.topics.partition_mut(topic, index) else {
             return refuse(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         };
-        let written = write(partition, batch, append_time).map_err(|code| (code, None))?;
+        partition.producers.forget_idle(now.at.checked_sub(self.settings.producer_expiration));
+        let written = write(partition, batch, now, append_time).map_err(|code| (code, None))?;
         let log_start_offset = partition.log.start_offset();
         if written.is_new {
             for ticket in &partition.waiting {
@@ -226,7 +227,12 @@ struct Written {
 }
 
 /// Appends the batch, unless its producer's sequence forbids it or it is in the log already.
-fn write(partition: &mut Partition, batch: &Batch, append_time: Option<i64>) -> Result<Written, ErrorCode> {
+fn write(
+    partition: &mut Partition,
+    batch: &Batch,
+    now: Now,
+    append_time: Option<i64>,
+) -> Result<Written, ErrorCode> {
     let header = batch.header();
     let sequenced = sequenced(header);
     if let Some(sequenced) = sequenced {
@@ -255,7 +261,7 @@ fn write(partition: &mut Partition, batch: &Batch, append_time: Option<i64>) -> 
     });
     let append_time = append_time.unwrap_or(-1);
     if let Some(sequenced) = sequenced {
-        partition.producers.remember(sequenced, base_offset, append_time);
+        partition.producers.remember(sequenced, base_offset, append_time, now.at);
     }
     Ok(Written { base_offset, append_time, is_new: true })
 }

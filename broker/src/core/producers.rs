@@ -7,6 +7,7 @@
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::records::add_sequence;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 /// Batches remembered for each producer. Clients keep at most as many in flight for a partition, or a retry of the
 /// oldest could not be told from a gap.
@@ -41,6 +42,8 @@ pub(crate) struct Remembered {
 #[derive(Debug, Clone)]
 pub(crate) struct Producer {
     pub(crate) epoch: i16,
+    /// When it wrote last.
+    wrote: Instant,
     batches: VecDeque<Remembered>,
 }
 
@@ -60,12 +63,20 @@ pub(crate) enum Verdict {
     Refused(ErrorCode),
 }
 
+/// Producers are forgotten in passing, when this many new ones have come, or as many as there were.
+const SWEPT_AT_LEAST: usize = 64;
+
+/// See the head of the module.
 #[derive(Debug, Default)]
-pub(crate) struct Producers(BTreeMap<i64, Producer>);
+pub(crate) struct Producers {
+    known: BTreeMap<i64, Producer>,
+    /// How many there were after those that had expired were last forgotten.
+    swept: usize,
+}
 
 impl Producers {
     pub(crate) fn judge(&self, batch: Sequenced) -> Verdict {
-        let Some(known) = self.0.get(&batch.producer_id) else { return Verdict::Next };
+        let Some(known) = self.known.get(&batch.producer_id) else { return Verdict::Next };
         if batch.epoch < known.epoch {
             return Verdict::Refused(ErrorCode::INVALID_PRODUCER_EPOCH);
         }
@@ -87,12 +98,24 @@ impl Producers {
         }
     }
 
+    /// Forgets the producers that have written nothing since `expired`, if there are enough to make that worth it.
+    pub(crate) fn forget_idle(&mut self, expired: Option<Instant>) {
+        if let Some(expired) = expired
+            && self.known.len() >= SWEPT_AT_LEAST.max(2 * self.swept)
+        {
+            self.known.retain(|_, producer| producer.wrote >= expired);
+            self.swept = self.known.len();
+        }
+    }
+
     /// Records that a batch which was judged `Next` is now in the log.
-    pub(crate) fn remember(&mut self, batch: Sequenced, base_offset: i64, append_time: i64) {
-        let producer = self.0.entry(batch.producer_id).or_insert_with(|| Producer {
+    pub(crate) fn remember(&mut self, batch: Sequenced, base_offset: i64, append_time: i64, now: Instant) {
+        let producer = self.known.entry(batch.producer_id).or_insert_with(|| Producer {
             epoch: batch.epoch,
+            wrote: now,
             batches: VecDeque::with_capacity(BATCHES_REMEMBERED),
         });
+        producer.wrote = now;
         if producer.epoch != batch.epoch {
             producer.epoch = batch.epoch;
             producer.batches.clear();
@@ -109,13 +132,14 @@ impl Producers {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
-        self.0.iter().map(|(id, producer)| (*id, producer))
+        self.known.iter().map(|(id, producer)| (*id, producer))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const NEXT: &str = "next";
     const OUT_OF_ORDER: &str = "out of order";
@@ -136,7 +160,7 @@ mod tests {
             };
             assert_eq!(said, expected, "row {row}");
             if verdict == Verdict::Next {
-                producers.remember(batch, i64::try_from(row).unwrap(), -1);
+                producers.remember(batch, i64::try_from(row).unwrap(), -1, Instant::now());
             }
         }
     }
@@ -195,5 +219,28 @@ mod tests {
             (0, 2, 1, NEXT),
             (0, i32::MAX, 3, "duplicate of 0"),
         ]);
+    }
+
+    #[test]
+    fn producers_that_were_idle_too_long_are_forgotten_once_there_are_many() {
+        let start = Instant::now();
+        let mut producers = Producers::default();
+        let write = |producers: &mut Producers, producer_id, at| {
+            let batch = Sequenced { producer_id, epoch: 0, first: 0, count: 1 };
+            producers.remember(batch, 0, -1, start + Duration::from_secs(at));
+        };
+        for id in 0..100 {
+            write(&mut producers, id, 1);
+            producers.forget_idle(Some(start));
+        }
+        write(&mut producers, 100, 9);
+        producers.forget_idle(None);
+        assert_eq!(producers.iter().count(), 101, "all wrote since");
+        for id in 101..200 {
+            write(&mut producers, id, 9);
+            producers.forget_idle(Some(start + Duration::from_secs(5)));
+        }
+        let left: Vec<i64> = producers.iter().map(|(id, _)| id).collect();
+        assert_eq!(left, (100..200).collect::<Vec<_>>());
     }
 }

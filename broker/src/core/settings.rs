@@ -70,6 +70,7 @@ const HONOURED: &[&str] = &[
     "offset.metadata.max.bytes",
     "offsets.topic.num.partitions",
     "offsets.topic.replication.factor",
+    "producer.id.expiration.ms",
     "socket.request.max.bytes",
 ];
 
@@ -166,6 +167,7 @@ pub(crate) struct Settings {
     pub(crate) offset_metadata_bytes_max: usize,
     pub(crate) offsets_partitions: i32,
     pub(crate) offsets_replication_factor: Option<i16>,
+    pub(crate) producer_expiration: Duration,
     pub(crate) group: GroupSettings,
 }
 
@@ -192,6 +194,7 @@ impl Default for Settings {
             offset_metadata_bytes_max: 4096,
             offsets_partitions: 50,
             offsets_replication_factor: None,
+            producer_expiration: Duration::from_secs(24 * 3600),
             group: GroupSettings {
                 initial_rebalance_delay: Duration::ZERO,
                 session_timeout: Duration::from_secs(6)..=Duration::from_secs(1800),
@@ -225,6 +228,7 @@ impl Settings {
             "offsets.topic.replication.factor" => {
                 self.offsets_replication_factor = Some(number(name, value, 1..=i16::MAX)?);
             }
+            "producer.id.expiration.ms" => self.producer_expiration = milliseconds(name, value)?,
             "group.initial.rebalance.delay.ms" => {
                 self.group.initial_rebalance_delay = milliseconds(name, value)?
             }

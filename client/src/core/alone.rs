@@ -4,6 +4,11 @@
 //! dice decides what happens next: records, answers, lost connections, leaders that move, time. At the end everything heals,
 //! and the logs are compared with what the deliveries were told (S1 to S5, L1).
 #![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "says how many seeds ran, and how to replay one"
+)]
+#![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "a test starts its clock somewhere, and shares outcomes"

@@ -286,15 +286,18 @@ impl Consumer {
     pub(super) fn step(&mut self, now: Instant) {
         self.cluster.step(now);
         self.end_commits(now);
-        if let Some((group, offsets)) = &mut self.group {
-            group.step(now, &mut self.cluster);
-            offsets.step(now, group, &mut self.cluster);
-            if self.closing && self.unwatched.is_empty() && self.revoking.is_none() {
-                group.leave(now);
-            }
+        if self.closing && self.unwatched.is_empty() && self.revoking.is_none() {
+            self.group.iter_mut().for_each(|(group, _)| group.leave(now));
         }
+        if let Some((group, _)) = &mut self.group {
+            group.step(now, &mut self.cluster);
+        }
+        // What the group says first: the offsets of what it gives are looked up at once.
         while let Some(event) = self.group.as_mut().and_then(|(group, _)| group.poll_event()) {
             self.obey(now, event);
+        }
+        if let Some((group, offsets)) = &mut self.group {
+            offsets.step(now, group, &mut self.cluster);
         }
         while let Some(found) = self.group.as_mut().and_then(|(_, offsets)| offsets.poll_event()) {
             self.start(found);

@@ -6,12 +6,15 @@
 //! Invariant: a ticket that was handed in is answered exactly once, or replaced by a newer one of the same member, which
 //! answers the older.
 
+mod member;
 mod rebalance;
 
 use super::{Effects, Timer};
 use crate::api::Caller;
 use crate::core::Ticket;
 use bytes::Bytes;
+pub(crate) use member::Member;
+use member::milliseconds;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{JoinGroupRequest, SyncGroupRequest};
 use ottla_protocol::wire::Str;
@@ -52,73 +55,6 @@ impl State {
                 | (PreparingRebalance, CompletingRebalance | Empty)
                 | (CompletingRebalance, Stable)
         )
-    }
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Member {
-    pub(crate) instance_id: Option<Str>,
-    pub(crate) client_id: Str,
-    pub(crate) client_host: Str,
-    pub(crate) assignment: Bytes,
-    session_timeout: Duration,
-    rebalance_timeout: Duration,
-    /// In the member's order of preference, with what it says about itself under each.
-    protocols: Vec<(Str, Bytes)>,
-    /// It has not had an answer to its first JoinGroup yet.
-    is_new: bool,
-    joining: Option<Ticket>,
-    syncing: Option<Ticket>,
-}
-
-impl Member {
-    fn new(request: &JoinGroupRequest, caller: &Caller) -> Self {
-        let mut member = Self {
-            instance_id: request.group_instance_id.as_deref().map(Str::from),
-            client_id: Str::from(&*caller.client_id),
-            client_host: Str::from(&*caller.host),
-            assignment: Bytes::new(),
-            session_timeout: Duration::ZERO,
-            rebalance_timeout: Duration::ZERO,
-            protocols: Vec::new(),
-            is_new: true,
-            joining: None,
-            syncing: None,
-        };
-        member.update(request, caller.version);
-        member
-    }
-
-    /// Takes over what a JoinGroup says. It is copied, or the member would hold on to the frame the request came in.
-    fn update(&mut self, request: &JoinGroupRequest, version: i16) {
-        // Version 0 has no rebalance timeout; the session timeout stands for it.
-        let rebalance_timeout_ms =
-            if version == 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms };
-        self.session_timeout = milliseconds(request.session_timeout_ms);
-        self.rebalance_timeout = milliseconds(rebalance_timeout_ms);
-        self.protocols = request
-            .protocols
-            .iter()
-            .map(|it| (Str::from(&*it.name), Bytes::copy_from_slice(&it.metadata)))
-            .collect();
-    }
-
-    fn says_the_same(&self, request: &JoinGroupRequest) -> bool {
-        self.protocols.len() == request.protocols.len()
-            && self.protocols.iter().zip(&request.protocols).all(|(a, b)| a.0 == b.name && a.1 == b.metadata)
-    }
-
-    pub(crate) fn metadata(&self, protocol: &str) -> Bytes {
-        self.protocols
-            .iter()
-            .find(|(name, _)| &**name == protocol)
-            .map(|(_, it)| it.clone())
-            .unwrap_or_default()
-    }
-
-    /// Whether the member is alive without a heartbeat, because it waits for us.
-    fn is_waiting(&self) -> bool {
-        !self.is_new && (self.joining.is_some() || self.syncing.is_some())
     }
 }
 
@@ -656,8 +592,4 @@ impl Group {
             members,
         };
     }
-}
-
-fn milliseconds(ms: i32) -> Duration {
-    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
