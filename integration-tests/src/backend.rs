@@ -4,7 +4,7 @@
 //! trouble that each world can make. It refuses to know any scenario. Invariant: what a scenario draws comes from the
 //! run's seed, in every world.
 
-use crate::checks::{Log, Logged};
+use crate::checks::{History, Log, Logged};
 use crate::cluster::{CLIENT_ID, SimulatedCluster};
 use crate::judge::{self, Judge};
 use crate::kafka::KafkaCluster;
@@ -205,6 +205,27 @@ impl Backend {
         }
     }
 
+    /// Tells a history whatever a group commits, until it is ended. The simulator misses nothing, elsewhere it looks often.
+    pub fn watch_commits(&self, group: &str, topic: &str, history: &Arc<History>) -> CommitWatch {
+        let over = Arc::new(AtomicBool::new(false));
+        if let Place::Simulator(_, cluster) = &self.0.place {
+            cluster.watch_commits(group, topic, history);
+            return CommitWatch { over, task: None };
+        }
+        let (judge, until, history) = (self.judge().clone(), over.clone(), history.clone());
+        let (group, topic) = (group.to_string(), topic.to_string());
+        let task = self.spawn("watch commits", async move {
+            while !until.load(Ordering::Relaxed) {
+                for (partition, offset) in judge.committed(&group, &topic).await? {
+                    history.committed(partition, offset);
+                }
+                sleep(Duration::from_millis(150)).await;
+            }
+            Ok(())
+        });
+        CommitWatch { over, task: Some(task) }
+    }
+
     /// Something that a user did or saw: part of the trace, where there is one.
     pub fn tell(&self, what: fmt::Arguments<'_>) {
         if let Place::Simulator(simulation, _) = &self.0.place {
@@ -258,6 +279,29 @@ impl Backend {
             }
         }
         Ok(())
+    }
+}
+
+/// Looks at commits until it is ended.
+pub struct CommitWatch {
+    over: Arc<AtomicBool>,
+    task: Option<Task<Result<(), Failure>>>,
+}
+
+impl CommitWatch {
+    /// Looks no more.
+    pub async fn end(mut self) -> Result<(), Failure> {
+        self.over.store(true, Ordering::Relaxed);
+        match self.task.take() {
+            Some(task) => task.join().await?,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for CommitWatch {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
     }
 }
 

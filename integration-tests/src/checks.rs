@@ -104,6 +104,16 @@ impl History {
         }
     }
 
+    /// The first broken rule of commits.
+    pub fn violation(&self) -> Option<String> {
+        self.0.lock().violation.clone()
+    }
+
+    /// How many sends were accepted.
+    pub fn accepted(&self) -> usize {
+        self.0.lock().sends.len()
+    }
+
     /// How many sends ended as `Written`.
     pub fn acked(&self) -> usize {
         let state = self.0.lock();

@@ -5,6 +5,7 @@
 //! real cluster does too; so no acknowledged record is ever lost by the cluster itself.
 
 use crate::Failure;
+use crate::checks::History;
 use crate::random::Random;
 use crate::world::Simulation;
 use ottla_broker::{Broker, Fault};
@@ -52,6 +53,20 @@ impl SimulatedCluster {
     /// Groups whose coordinator may be moved.
     pub fn know_group(&self, group: &str) {
         self.groups.lock().insert(group.to_string());
+    }
+
+    /// Tells a history whatever a group commits, as soon as time moves on.
+    pub fn watch_commits(&self, group: &str, topic: &str, history: &Arc<History>) {
+        let (broker, history) = (self.broker.clone(), history.clone());
+        let (group, topic) = (group.to_string(), topic.to_string());
+        self.simulation.probe(Box::new(move || {
+            for ((of, partition), offset) in broker.committed(&group) {
+                if of == topic {
+                    history.committed(partition, offset);
+                }
+            }
+            history.violation()
+        }));
     }
 
     /// Stops every node and closes every connection.

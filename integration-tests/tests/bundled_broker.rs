@@ -47,6 +47,7 @@ scenarios! {
     a_lone_member_gets_each_record_once
     a_crash_repeats_records_and_skips_none
     seek_pause_and_resume_are_obeyed
+    seeks_among_late_answers_show_nothing_older
     topics_are_created_described_and_deleted
     a_record_that_is_too_large_is_refused_alone
     an_unknown_topic_fails_by_the_deadline

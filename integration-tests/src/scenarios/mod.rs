@@ -53,6 +53,7 @@ scenarios! {
     STORMY group::a_lone_member_gets_each_record_once,
     STORMY group::a_crash_repeats_records_and_skips_none,
     FAIR positions::seek_pause_and_resume_are_obeyed,
+    STORMY positions::seeks_among_late_answers_show_nothing_older,
     FAIR admin::topics_are_created_described_and_deleted,
     FAIR bad_input::a_record_that_is_too_large_is_refused_alone,
     FAIR bad_input::an_unknown_topic_fails_by_the_deadline,

@@ -4,7 +4,7 @@ use crate::backend::Backend;
 use crate::checks::History;
 use crate::record::RecordId;
 use crate::traffic::write;
-use crate::{Failure, ensure};
+use crate::{Failure, ensure, fail};
 use ottla::SeekTo;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -26,7 +26,7 @@ pub(super) async fn seek_pause_and_resume_are_obeyed(backend: &Backend) -> Resul
     let mut expected = 0;
     for goal in [50, 10, 99, 0, 60] {
         for _ in 0..5.min(100 - expected) {
-            let Some(record) = consumer.recv().await? else { crate::fail!("the consumer ended") };
+            let Some(record) = consumer.recv().await? else { fail!("the consumer ended") };
             ensure!(record.offset() == expected, "{} came, {expected} was next", record.offset());
             ensure!(RecordId::parse(record.value().unwrap_or_default()).is_some(), "no record of ours");
             expected += 1;
@@ -38,8 +38,52 @@ pub(super) async fn seek_pause_and_resume_are_obeyed(backend: &Backend) -> Resul
     let silence = timeout(Duration::from_secs(2), consumer.recv()).await;
     ensure!(silence.is_err(), "a paused partition was delivered");
     control.resume(&topic, 0).await?;
-    let Some(record) = consumer.recv().await? else { crate::fail!("the consumer ended") };
+    let Some(record) = consumer.recv().await? else { fail!("the consumer ended") };
     ensure!(record.offset() == expected, "{} came after the pause, {expected} was next", record.offset());
     consumer.close(CLOSE).await?;
+    Ok(())
+}
+
+/// Seeks while fetches are under way, on a network that delays and breaks them: what comes next is what was asked for.
+pub(super) async fn seeks_among_late_answers_show_nothing_older(backend: &Backend) -> Result<(), Failure> {
+    let topic = backend.topic("seeks", 2).await?;
+    let history = History::default();
+    let client = backend.client().build()?;
+    let producer = client.producer().build()?;
+    write(backend, &producer.topic(&topic), &history, 0, 0..200).await?;
+    producer.close(CLOSE).await;
+    let ends: Vec<_> = backend.log(&topic).await?.values().map(Vec::len).collect();
+
+    // A session that outlives every stall: the assignment never changes. Small fetches keep answers on their way.
+    let session = Duration::from_secs(120);
+    let consumer =
+        client.consumer().group(backend.group("seeks")).subscribe([&topic]).session_timeout(session);
+    let mut consumer = consumer.max_partition_fetch_bytes(2_000).build()?;
+    backend.watch(consumer.probe());
+    let control = consumer.control();
+    let mut random = backend.random("seeks");
+    let mut expected = [0, 0];
+    for _ in 0..60 {
+        for _ in 0..random.below(8) {
+            // What has been read to its end is silent.
+            let Ok(next) = timeout(Duration::from_millis(random.below(40)), consumer.recv()).await else {
+                continue;
+            };
+            let Some(record) = next? else { fail!("the consumer ended") };
+            let place = usize::try_from(record.partition())?;
+            let (offset, wanted) = (record.offset(), expected[place]);
+            ensure!(offset == wanted, "{place}:{offset} came, {wanted} was next (fault 45)");
+            expected[place] = offset + 1;
+        }
+        let place = usize::try_from(random.below(2))?;
+        let goal = i64::try_from(random.below(ends[place] as u64))?;
+        // Refused as long as the partition is not assigned.
+        if control.seek(&topic, i32::try_from(place)?, SeekTo::Offset(goal)).await.is_ok() {
+            backend.tell(format_args!("seek {place}:{goal}"));
+            expected[place] = goal;
+        }
+    }
+    // An unreachable group notices by itself that the member is gone.
+    let _ = consumer.close(CLOSE).await;
     Ok(())
 }
