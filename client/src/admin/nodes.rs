@@ -97,8 +97,7 @@ impl Nodes {
             let quiet = sleep_until(slot.quiet_until);
             timeout_at(deadline.at, quiet).await.map_err(|_| late("asks for silence, a quota is used up"))?;
         }
-        let idle = slot.used.elapsed() >= self.config.connections_max_idle;
-        let connection = match slot.connection.take().filter(|_| !idle) {
+        let connection = match slot.connection.take() {
             Some(connection) => connection,
             None => self.dial(&mut slot, address, deadline).await?,
         };

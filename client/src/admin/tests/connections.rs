@@ -8,7 +8,7 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_kept_for_the_next_call_and_shared_by_clones() {
-    let cluster = Cluster::new(1);
+    let cluster = Cluster::new(3);
     let admin = cluster.admin();
     for _ in 0..3 {
         admin.describe_cluster().await.unwrap();
@@ -147,6 +147,37 @@ async fn what_is_no_broker_is_told_at_once_unless_another_address_is_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_no_broker_does_not_end_the_wait_for_one_that_is_down() {
+    let cluster = Cluster::new(1);
+    for _ in 0..8 {
+        cluster.broker.fault(Fault::on(ApiKey::API_VERSIONS).times(2).cut());
+        cluster.client("web:80,node-1:9092").admin().list_topics().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_slow_to_accept_gets_more_time_at_each_dial() {
+    let cluster = Cluster::new(1);
+    let admin = cluster.client("silence:1").admin().with_deadline(100 * SECOND);
+    check_error(admin.describe_cluster().await, ErrorKind::Connect, &["silence:1"]);
+    // 10, 20, 30 and 30 seconds, and what is left.
+    assert_eq!(cluster.dials(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_waits_between_dials_begin_anew_after_one_that_succeeded() {
+    let cluster = Cluster::new(1);
+    let admin = cluster.admin();
+    cluster.broker.fault(Fault::on(ApiKey::API_VERSIONS).times(6).cut());
+    admin.describe_cluster().await.unwrap();
+    cluster.broker.fault(Fault::on(ApiKey::METADATA).cut());
+    cluster.broker.fault(Fault::on(ApiKey::API_VERSIONS).cut());
+    let start = Instant::now();
+    admin.describe_cluster().await.unwrap();
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broker_is_not_dialled_again_before_its_time_however_many_ask() {
     let cluster = Cluster::new(1);
     let admin = cluster.client("nowhere:1").admin().with_deadline(Duration::from_millis(50));
@@ -175,6 +206,17 @@ async fn other_brokers_are_asked_when_the_bootstrap_address_is_gone() {
     admin.describe_cluster().await.unwrap();
     cluster.broker.fault(Fault::on_anything().node(1).always().cut());
     admin.with_deadline(SECOND).list_topics().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_bootstrap_address_finds_a_cluster_whose_brokers_have_all_moved() {
+    let cluster = Cluster::new(2);
+    // Another name of node 1.
+    let admin = cluster.client("node-01:9092").admin();
+    admin.describe_cluster().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(181)).await;
+    cluster.pipes.gone.lock().extend(["node-1".to_owned(), "node-2".to_owned()]);
+    admin.describe_cluster().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

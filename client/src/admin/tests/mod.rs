@@ -7,7 +7,7 @@ mod groups;
 mod offsets;
 mod topics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -37,6 +37,8 @@ struct Pipes {
     versions: Mutex<Versions>,
     dials: Mutex<BTreeMap<String, usize>>,
     numbers: Mutex<u64>,
+    /// Hosts that nobody is at any more.
+    gone: Mutex<BTreeSet<String>>,
 }
 
 impl Cluster {
@@ -53,6 +55,7 @@ impl Cluster {
             versions: Mutex::new(everything),
             dials: Mutex::default(),
             numbers: Mutex::new(1),
+            gone: Mutex::default(),
         };
         Self { broker, pipes: Arc::new(pipes) }
     }
@@ -110,6 +113,10 @@ impl Cluster {
 impl World for Pipes {
     fn connect(&self, host: &str, _: u16) -> Work<io::Result<Box<dyn Stream>>> {
         *self.dials.lock().entry(host.to_owned()).or_default() += 1;
+        let refused = || Err(io::Error::from(io::ErrorKind::ConnectionRefused));
+        if self.gone.lock().contains(host) {
+            return Box::pin(async move { refused() });
+        }
         let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
         if let Some(node) = host.strip_prefix("node-").and_then(|id| id.parse::<i32>().ok()) {
             let (broker, versions) = (self.broker.clone(), self.versions.lock().clone());
@@ -118,7 +125,7 @@ impl World for Pipes {
             let page = if host == "web" { Some(&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..]) } else { None };
             let known = page.is_some() || host == "silence";
             if !known {
-                return Box::pin(async { Err(io::Error::from(io::ErrorKind::ConnectionRefused)) });
+                return Box::pin(async move { refused() });
             }
             tokio::spawn(async move {
                 use tokio::io::AsyncWriteExt;

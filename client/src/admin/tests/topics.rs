@@ -67,6 +67,21 @@ async fn an_earlier_topic_of_the_same_name_is_not_taken_for_the_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_topic_without_a_leader_is_not_usable_yet() {
+    let cluster = Cluster::new(3);
+    let only_there = NewTopic::new("t").assignments([vec![1], vec![2]]);
+    cluster.admin().create_topics_without_waiting([only_there]).await.all().unwrap();
+    cluster.broker.stop_node(2);
+    let error = cluster.admin().with_deadline(2 * SECOND).wait_for_topics(["t"]).await.take("t").unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::LEADER_NOT_AVAILABLE), "{error}");
+    assert!(error.to_string().contains("topic t, partition 1"), "{error}");
+    let described = cluster.admin().describe_topics(["t"]).await.take("t").unwrap();
+    assert_eq!(described.partitions.iter().map(|p| p.leader).collect::<Vec<_>>(), [Some(1), None]);
+    cluster.broker.start_node(2);
+    cluster.admin().wait_for_topics(["t"]).await.all().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_topic_fails_alone_and_the_broker_says_why() {
     let cluster = Cluster::new(3);
     cluster.with_topic("old", 1).await;
