@@ -119,7 +119,7 @@ impl NewTopic {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CreatedTopic {
-    /// The topic's id (KIP-516), from Kafka 2.8 on, but not for a topic that was only validated.
+    /// The topic's id (KIP-516), from Kafka 2.8 on; `None` for a topic that was only validated.
     pub id: Option<Uuid>,
     /// How many partitions it has, from Kafka 2.4 on (KIP-525).
     pub partitions: Option<i32>,
@@ -273,8 +273,8 @@ impl Admin {
                 Ok(answer) => {
                     for topic in &answer.topics {
                         let name = topic.name.to_string();
-                        let result = created(topic);
-                        let result = result.map_err(|error| own_work(error, doubtful.contains(&name)));
+                        let result = created(topic, validate_only)
+                            .map_err(|error| own_work(error, doubtful.contains(&name)));
                         if topic.error_code == ErrorCode::REQUEST_TIMED_OUT {
                             doubtful.insert(name.clone());
                         }
@@ -474,13 +474,14 @@ fn delete_request(names: &[String], timeout_ms: i32) -> DeleteTopicsRequest {
     DeleteTopicsRequest { topics: names.iter().map(state).collect(), topic_names: names, timeout_ms }
 }
 
-fn created(topic: &CreatableTopicResult) -> Result<CreatedTopic, Error> {
+fn created(topic: &CreatableTopicResult, validate_only: bool) -> Result<CreatedTopic, Error> {
     let name = &topic.name;
     checked(topic.error_code, topic.error_message.as_ref(), format_args!("topic {name}"))?;
     let configs = topic.configs.iter().flatten();
     let value = |value: &Option<Str>| value.as_ref().map(|value| value.to_string());
     Ok(CreatedTopic {
-        id: known(topic.topic_id),
+        // Apache Kafka makes an id up for a topic that it only validates, and forgets it.
+        id: known(topic.topic_id).filter(|_| !validate_only),
         partitions: Some(topic.num_partitions).filter(|count| *count >= 0),
         replication_factor: Some(topic.replication_factor).filter(|copies| *copies >= 0),
         configs: configs.map(|config| (config.name.to_string(), value(&config.value))).collect(),

@@ -124,8 +124,14 @@ async fn assigned_partitions_are_where_they_were_put() {
 async fn validating_creates_nothing() {
     let cluster = Cluster::new(1);
     let topics = [NewTopic::new("good").partitions(4), NewTopic::new("bad").partitions(0)];
+    cluster.broker.fault(Fault::on(ApiKey::CREATE_TOPICS).rewrite(|answer| {
+        if let ottla_broker::Answer::CreateTopics(created) = answer {
+            created.topics.iter_mut().for_each(|topic| topic.topic_id.0 = 7);
+        }
+    }));
     let mut results = cluster.admin().validate_topics(topics).await;
-    assert_eq!(results.take("good").unwrap().partitions, Some(4));
+    let good = results.take("good").unwrap();
+    assert_eq!((good.partitions, good.id), (Some(4), None));
     check_error(results.take("bad"), ErrorKind::Broker, &["INVALID_PARTITIONS"]);
     assert!(cluster.broker.topics().is_empty());
 }
