@@ -37,6 +37,7 @@ macro_rules! scenarios {
 scenarios! {
     records_come_back_as_they_were_sent
     acknowledged_records_are_in_the_log_once_and_in_order
+    young_producers_keep_their_order_in_trouble
     every_send_ends_by_its_deadline
     flush_and_close_account_for_every_record
     a_full_buffer_makes_senders_wait

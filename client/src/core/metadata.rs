@@ -212,7 +212,8 @@ fn read_topic(answer: &TopicMetadata, known: Option<&Topic>) -> Topic {
         *slot = Partition { leader, leader_epoch: p.leader_epoch };
     }
     for (slot, old) in partitions.iter_mut().zip(same.iter().flat_map(|k| &k.partitions)) {
-        if slot.leader_epoch < old.leader_epoch {
+        // Metadata before version 7 tells no epoch (-1): it is taken, or a hint with one would hold for ever.
+        if (0..old.leader_epoch).contains(&slot.leader_epoch) {
             *slot = old.clone();
         }
     }

@@ -43,6 +43,7 @@ macro_rules! scenarios {
 scenarios! {
     FAIR produce::records_come_back_as_they_were_sent,
     STORMY produce::acknowledged_records_are_in_the_log_once_and_in_order,
+    STORMY produce::young_producers_keep_their_order_in_trouble,
     STORMY produce::every_send_ends_by_its_deadline,
     FAIR produce::flush_and_close_account_for_every_record,
     STORMY produce::a_full_buffer_makes_senders_wait,

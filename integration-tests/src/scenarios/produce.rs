@@ -8,7 +8,7 @@ use crate::{Failure, ensure};
 use ottla::{Acks, Compression, Header, Outcome, Payload};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 const CLOSE: Duration = Duration::from_secs(30);
 
@@ -92,6 +92,30 @@ pub(super) async fn acknowledged_records_are_in_the_log_once_and_in_order(
     let log = backend.log(&name).await?;
     history.check_sends(&log, true)?;
     // Two minutes are more than any trouble lasts: nothing has a reason to fail.
+    let (acked, accepted) = (history.acked(), history.accepted());
+    ensure!(
+        acked == accepted,
+        "{acked} of {accepted} sends were acknowledged although the trouble ended in time"
+    );
+    Ok(())
+}
+
+/// A broker takes any sequence number from a producer that is new to a partition: its first batch must not be overtaken.
+pub(super) async fn young_producers_keep_their_order_in_trouble(backend: &Backend) -> Result<(), Failure> {
+    let name = backend.topic("young", 1).await?;
+    let history = Arc::new(History::default());
+    let client = backend.client().build()?;
+    let mut random = backend.random("youth");
+    let trouble = backend.trouble(&name);
+    for writer in 0..30 {
+        let producer = client.producer().linger(Duration::ZERO).batch_size(200).build()?;
+        backend.watch(producer.probe());
+        write(backend, &producer.topic(&name), &history, writer, 0..8).await?;
+        producer.close(CLOSE).await;
+        sleep(Duration::from_millis(random.below(400))).await;
+    }
+    trouble.end().await?;
+    history.check_sends(&backend.log(&name).await?, true)?;
     let (acked, accepted) = (history.acked(), history.accepted());
     ensure!(
         acked == accepted,
@@ -235,7 +259,7 @@ pub(super) async fn weaker_acknowledgements_still_arrive(backend: &Backend) -> R
             }
             // Without an answer the last records may still be on their way.
             ensure!(Instant::now() < end, "{acks:?}: {found} of 60 records arrived");
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     }
     Ok(())
