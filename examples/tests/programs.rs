@@ -1,0 +1,129 @@
+//! The examples as their readers run them: as programs, judged by what they print and by their exit codes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Runs an example, which `cargo test` has built beside this test.
+fn run(name: &str, arguments: &[&str]) -> Output {
+    let test = std::env::current_exe().expect("a test has a path");
+    let folder = test.parent().and_then(Path::parent).expect("tests are in target/<profile>/deps");
+    let program = folder.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    Command::new(&program).args(arguments).output().unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}; `cargo test --package ottla-examples` builds the examples too",
+            program.display()
+        )
+    })
+}
+
+fn text(output: &[u8]) -> String {
+    String::from_utf8_lossy(output).into_owned()
+}
+
+#[track_caller]
+fn check(output: &Output, code: i32, said: &[&str]) {
+    let all = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{all}");
+    for part in said {
+        assert!(all.contains(part), "'{part}' is missing in:\n{all}");
+    }
+}
+
+/// A file for one test, gone with the value.
+struct Input(PathBuf);
+
+impl Input {
+    fn new(name: &str, content: &[u8]) -> Input {
+        let path = std::env::temp_dir().join(format!("ottla-{}-{name}.csv", std::process::id()));
+        std::fs::write(&path, content).expect("there is room for a small file");
+        Input(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("a temporary folder with a readable name")
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        // What is left in a temporary folder does no harm.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn the_quickstart_counts_a_week_of_earthquakes_exactly() {
+    let output = run("quickstart", &[]);
+    check(&output, 0, &["produced 1,707, consumed 1,707, committed 1,707: all of them"]);
+    let table: Vec<String> = text(&output.stdout)
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some(format!("{} {}", words.next().filter(|word| word.len() == 2)?, words.next()?))
+        })
+        .collect();
+    let expected = "ci 386, nc 370, ak 297, nn 260, us 168, pr 62, uw 51, hv 46, uu 33, mb 28, nm 5, se 1";
+    assert_eq!(table.join(", "), expected);
+}
+
+#[test]
+fn the_quickstart_does_so_with_every_compression_and_acknowledgement() {
+    for compression in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let output = run("quickstart", &["--compression", compression, "--times", "3", "--partitions", "1"]);
+        check(&output, 0, &["produced 5,121, consumed 5,121, committed 5,121: all of them"]);
+    }
+    for acks in ["all", "1", "0"] {
+        check(&run("quickstart", &["--acks", acks]), 0, &["committed 1,707: all of them"]);
+    }
+}
+
+const HEADER: &str = "time_ms,id,network,magnitude,magnitude_type,depth_km,longitude,latitude,significance,felt,tsunami,status,place\n";
+
+#[test]
+fn rows_that_cannot_be_read_are_told_by_line_and_the_rest_goes_on() {
+    let good = "1517363399650,uw1,uw,0.31,ml,3.28,-122.197,46.2035,1,,0,reviewed,\"37km NNE of Amboy, Washington\"\n";
+    let sparse = "1517363399651,ci1,ci,,,,,,,,,,\n";
+    let no_time = "yesterday,uw2,uw,0.31,ml,3.28,-122.197,46.2035,1,,0,reviewed,Amboy\n";
+    let short = "1517363399652,uw3\n";
+    let rows = [HEADER, good, no_time, sparse, short, good].concat();
+    let mut content = rows.into_bytes();
+    content.extend_from_slice(b"1517363399653,uw4,uw,1,ml,,,,,,,reviewed,Am\xff\xfeboy\n");
+    let input = Input::new("rows", &content);
+    let output = run("quickstart", &["--input", input.path()]);
+    check(&output, 3, &["produced 3, consumed 3, committed 3: all of them", "line: 3", "line: 5", "line: 7"]);
+    let left_out = text(&output.stderr).lines().filter(|line| line.starts_with("left out: ")).count();
+    assert_eq!(left_out, 3);
+}
+
+#[test]
+fn an_input_that_is_not_there_is_named() {
+    check(&run("quickstart", &["--input", "/nowhere/at all.csv"]), 1, &["/nowhere/at all.csv"]);
+}
+
+#[test]
+fn options_that_are_not_known_or_cannot_be_read_are_refused() {
+    check(&run("quickstart", &["--broker", "localhost:9092"]), 2, &["there is no option --broker"]);
+    check(&run("quickstart", &["--times", "0"]), 2, &["--times 0"]);
+    check(&run("quickstart", &["--acks", "2"]), 2, &["--acks 2: it is one of all, 1, 0"]);
+    check(&run("quickstart", &["--compression", "lz5"]), 2, &["none, gzip, snappy, lz4 and zstd"]);
+    check(&run("quickstart", &["--partitions", "0"]), 1, &["INVALID_PARTITIONS"]);
+    check(&run("quickstart", &["--help"]), 0, &["--brokers", "--input", "--times", "Exit code"]);
+    check(&run("consume", &["--times", "1"]), 2, &["there is no option --times"]);
+}
+
+#[test]
+fn every_example_runs() {
+    let said = [
+        ("produce", "100000 records were written"),
+        ("consume", "1000 committed"),
+        ("batches", "stored 400 records, superseded: []"),
+        ("seek_and_pause", "partition 0 begins again at 0"),
+        ("partitioner", "express/4 went to partition 0"),
+        ("admin", "as expected: "),
+        ("properties", "unknown key linger.sm; did you mean linger.ms?"),
+        ("test_broker", ""),
+    ];
+    for (name, line) in said {
+        check(&run(name, &[]), 0, &[line]);
+    }
+}
