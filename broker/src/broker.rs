@@ -340,3 +340,37 @@ impl Inner {
         Wakes { answers, clock }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ottla_protocol::frame::{Frame, encode_request};
+    use ottla_protocol::messages::{FetchPartition, FetchRequest, FetchTopic};
+    use ottla_protocol::wire::{Str, Uuid};
+    use std::time::Duration;
+    use tokio::io::AsyncWriteExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_goes_away_while_it_waits_gives_its_fetch_up() {
+        let broker = Broker::builder().topic("t", 1).build().unwrap();
+        let (mut client, server) = tokio::io::duplex(1024);
+        let serving = tokio::spawn({
+            let broker = broker.clone();
+            async move { broker.serve(1, "127.0.0.1", server).await }
+        });
+        let partitions = vec![FetchPartition { partition_max_bytes: 1, ..FetchPartition::default() }];
+        let topics = vec![FetchTopic { topic: Str::from("t"), topic_id: Uuid::ZERO, partitions }];
+        let request = FetchRequest { max_wait_ms: 60_000, min_bytes: 1, topics, ..FetchRequest::default() };
+        let mut frame = Frame::default();
+        encode_request(&request, 12, 1, None, &mut frame).unwrap();
+        client.write_all(&frame.to_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let waiting = || {
+            (broker.shared.with(|cluster, _| cluster.fetches.len()), broker.shared.inner.lock().waiting.len())
+        };
+        assert_eq!(waiting(), (1, 1));
+        drop(client);
+        serving.await.unwrap();
+        assert_eq!(waiting(), (0, 0));
+    }
+}

@@ -106,6 +106,20 @@ async fn an_append_ends_the_wait_once_there_are_enough_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_that_comes_again_does_not_end_the_wait() {
+    let broker = broker("t", &[]).await;
+    let mut producer = Wire::connect(&broker, 1);
+    append(&mut producer, "t", 0, numbered(&["a"], 7, 0, 0)).await;
+    let mut waiting = Wire::connect(&broker, 1);
+    let started = Instant::now();
+    waiting.send(11, &FetchRequest { max_wait_ms: 5000, ..fetch("t", 0, 1) }).await;
+    sleep(Duration::from_secs(1)).await;
+    append(&mut producer, "t", 0, numbered(&["a"], 7, 0, 0)).await;
+    assert_eq!(fetched(&waiting.receive::<FetchRequest>(11).await), [got("t", 0, &[])]);
+    assert_eq!(started.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_closes_leaves_no_fetch_behind() {
     let broker = broker("t", &[]).await;
     let mut waiting = Wire::connect(&broker, 1);
@@ -136,7 +150,9 @@ async fn a_leader_that_moves_ends_the_wait_and_is_named() {
     wire.send(16, &request).await;
     sleep(Duration::from_secs(1)).await;
     broker.move_leader("t", 0, 2).unwrap();
+    let moved = Instant::now();
     let answer = wire.receive::<FetchRequest>(16).await;
+    assert!(moved.elapsed() < Duration::from_secs(1), "of virtual time");
     assert_eq!(fetched(&answer), [failed("", 0, ErrorCode::NOT_LEADER_OR_FOLLOWER)]);
     let leader = &answer.responses[0].partitions[0].current_leader;
     assert_eq!((leader.leader_id, leader.leader_epoch), (2, 1));
@@ -151,7 +167,9 @@ async fn a_topic_that_is_deleted_ends_the_wait() {
     let delete = DeleteTopicsRequest { topic_names: vec![Str::from("t")], ..DeleteTopicsRequest::default() };
     sleep(Duration::from_secs(1)).await;
     Wire::connect(&broker, 1).call(5, delete).await;
+    let deleted = Instant::now();
     let answer = wire.receive::<FetchRequest>(11).await;
+    assert!(deleted.elapsed() < Duration::from_secs(1), "of virtual time");
     assert_eq!(fetched(&answer), [failed("t", 0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)]);
 }
 

@@ -329,6 +329,19 @@ async fn a_static_member_is_missed_only_after_its_session() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rebalance_does_not_leave_out_a_static_member_that_is_late() {
+    let broker = broker().await;
+    let (mut first, mut second) = (Wire::connect(&broker, 1), Wire::connect(&broker, 1));
+    let slow = instance(JoinGroupRequest { session_timeout_ms: 60_000, ..join("") }, "slow");
+    let joined = first.call(JOIN, slow).await;
+    first.call(5, sync(&joined, &[])).await;
+    let started = Instant::now();
+    let quick = second.call(JOIN, instance(join(""), "quick")).await;
+    assert_eq!((quick.error_code, started.elapsed().as_secs()), (ErrorCode::NONE, 30));
+    assert_eq!((&quick.leader, quick.members.len()), (&quick.member_id, 2), "it is waited for, and kept");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_administrator_removes_a_static_member_by_its_instance() {
     let broker = broker().await;
     let mut wire = Wire::connect(&broker, 1);

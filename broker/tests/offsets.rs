@@ -49,6 +49,16 @@ async fn offsets_are_found_by_end_by_time_and_by_the_largest_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_equal_largest_timestamps_the_first_is_found() {
+    let broker = Broker::builder().topic("t", 1).build().unwrap();
+    let mut wire = Wire::connect(&broker, 1);
+    for _ in 0..3 {
+        append(&mut wire, "t", 0, plain(&["a", "b"])).await;
+    }
+    check_listed(&mut wire, 7, -3, (1, 1001)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_listed_says_why() {
     let broker = broker().await;
     broker.move_leader("t", 0, 2).unwrap();
@@ -74,6 +84,8 @@ async fn leader_epochs_end_where_the_next_began() {
     let broker = broker().await;
     broker.move_leader("t", 0, 2).unwrap();
     append(&mut Wire::connect(&broker, 2), "t", 0, plain(&["f"])).await;
+    let written: Vec<_> = broker.log("t", 0).unwrap().iter().map(|record| record.leader_epoch).collect();
+    assert_eq!(written, [0, 0, 0, 0, 0, 1]);
     let mut wire = Wire::connect(&broker, 2);
     for (epoch, expected) in [(0, (0, 5)), (1, (1, 6)), (2, (-1, -1)), (-1, (-1, -1))] {
         for version in 2..=4 {

@@ -102,6 +102,8 @@ async fn topics_that_cannot_be_say_why() {
             .collect(),
         ..create("c", -1, -1)
     };
+    let mut twice_assigned = assigned(&[&[1], &[2]]);
+    twice_assigned.assignments[1].partition_index = 0;
     let config = |name: &str, value: Option<&str>| CreatableTopic {
         configs: vec![CreatableTopicConfig { name: Str::from(name), value: value.map(Str::from) }],
         ..create("c", 1, 1)
@@ -121,6 +123,7 @@ async fn topics_that_cannot_be_say_why() {
         (assigned(&[&[1], &[3]]), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
         (assigned(&[&[1, 1]]), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
         (assigned(&[&[]]), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+        (twice_assigned, ErrorCode::INVALID_REPLICA_ASSIGNMENT),
         (CreatableTopic { num_partitions: 1, ..assigned(&[&[1]]) }, ErrorCode::INVALID_REQUEST),
     ] {
         assert_eq!(create_code(&mut wire, topic.clone()).await, expected, "{topic:?}");

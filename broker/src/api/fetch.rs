@@ -33,9 +33,8 @@ pub(crate) struct Waiting {
 impl Waiting {
     /// Bytes were appended to a partition that this fetch waits for: whether that ends the wait.
     pub(crate) fn is_over_after(&mut self, bytes: usize) -> bool {
-        let was_missing = self.missing > 0;
         self.missing = self.missing.saturating_sub(bytes);
-        was_missing && self.missing == 0
+        self.missing == 0
     }
 }
 
@@ -258,5 +257,55 @@ fn asked(version: i16, request: &FetchRequest) -> Asked {
         by_id: version >= 13,
         named,
         forgotten: forgotten.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::settings::{Settings, TopicSettings};
+    use crate::core::{Cluster, Node};
+    use std::time::Instant;
+
+    /// Parks a fetch and lets `end` end it; nothing of it may be left.
+    fn check_nothing_is_left(end: impl FnOnce(&mut Cluster, Ticket)) {
+        let mut cluster = Cluster::new(Settings::default(), 1);
+        let node = Node {
+            host: Str::default(),
+            port: 0,
+            rack: None,
+            alive: true,
+            sessions: crate::core::sessions::Sessions::default(),
+        };
+        cluster.nodes.insert(1, node);
+        cluster.create_topic(Str::from("t"), vec![vec![1]], TopicSettings::default());
+        let now = Now { at: Instant::now(), wall_ms: 0 };
+        let caller = Caller { node: 1, version: 12, client_id: Str::default(), host: Str::default() };
+        let partitions = vec![FetchPartition { partition_max_bytes: 1, ..FetchPartition::default() }];
+        let topics = vec![ottla_protocol::messages::FetchTopic {
+            topic: Str::from("t"),
+            topic_id: Uuid::ZERO,
+            partitions,
+        }];
+        let request = FetchRequest { max_wait_ms: 1000, min_bytes: 1, topics, ..FetchRequest::default() };
+        let Handled::Parked(ticket) = cluster.fetch(now, &caller, request) else {
+            panic!("nothing to wait for")
+        };
+        assert_eq!(cluster.topics.partition_mut("t", 0).unwrap().waiting, [ticket]);
+        assert!(cluster.deadline().is_some());
+        end(&mut cluster, ticket);
+        assert_eq!(cluster.topics.partition_mut("t", 0).unwrap().waiting, []);
+        assert!(cluster.fetches.is_empty());
+        assert_eq!(cluster.deadline(), None);
+    }
+
+    #[test]
+    fn a_fetch_that_was_answered_leaves_nothing_behind() {
+        check_nothing_is_left(|cluster, ticket| assert!(cluster.take(ticket).is_some()));
+    }
+
+    #[test]
+    fn a_fetch_that_was_given_up_leaves_nothing_behind() {
+        check_nothing_is_left(|cluster, ticket| cluster.give_up(ticket));
     }
 }

@@ -105,17 +105,16 @@ impl Log {
             }
             length += entry.length as usize;
         }
-        self.bytes_at(start.position, length, start.length as usize)
+        self.bytes_at(start.position, length)
     }
 
     /// The bytes of one batch.
     pub(crate) fn batch(&mut self, entry: Entry) -> Bytes {
-        let length = entry.length as usize;
-        self.bytes_at(entry.position, length, length)
+        self.bytes_at(entry.position, entry.length as usize)
     }
 
-    /// `length` bytes from `position`, or fewer: at least the first batch, and whole batches always.
-    fn bytes_at(&mut self, position: u64, length: usize, first_batch: usize) -> Bytes {
+    /// `length` bytes from `position`, or fewer, but whole batches: one never lies in two pieces.
+    fn bytes_at(&mut self, position: u64, length: usize) -> Bytes {
         let end = position + length as u64;
         if end > self.open_at {
             self.freeze_open();
@@ -124,7 +123,7 @@ impl Log {
         let Some((at, piece)) = self.pieces.get(index) else { return Bytes::new() };
         let start = usize::try_from(position - at).expect("a position within a piece");
         let here = piece.slice(start..piece.len().min(start + length));
-        if here.len() == length || here.len() >= PIECE_WORTH_SENDING_ALONE.max(first_batch) {
+        if here.len() == length || here.len() >= PIECE_WORTH_SENDING_ALONE {
             return here;
         }
         let mut gathered = BytesMut::with_capacity(length);

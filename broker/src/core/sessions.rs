@@ -84,7 +84,8 @@ impl Session {
         let diverges = answer.diverging_epoch.end_offset >= 0;
         let moved =
             slot.high_watermark != answer.high_watermark || slot.log_start_offset != answer.log_start_offset;
-        slot.high_watermark = if failed { -1 } else { answer.high_watermark };
+        // That of a partition that failed is -1, so it is told again once it can be read.
+        slot.high_watermark = answer.high_watermark;
         slot.log_start_offset = answer.log_start_offset;
         if has_records {
             self.line.remove(&slot.turn);
@@ -212,4 +213,16 @@ impl Sessions {
 /// Epochs go round from the largest to one: zero and below have their own meaning.
 fn next_epoch(epoch: i32) -> i32 {
     epoch.checked_add(1).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_of_a_session_go_round_without_touching_those_that_mean_something_else() {
+        assert_eq!(next_epoch(INITIAL_EPOCH), 1);
+        assert_eq!(next_epoch(1), 2);
+        assert_eq!(next_epoch(i32::MAX), 1);
+    }
 }
