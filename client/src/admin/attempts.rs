@@ -20,10 +20,6 @@ use crate::error::{Error, ErrorKind};
 /// A longer deadline than this is this one: the clock has an end, and tokio's timers have an earlier one.
 const DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// How many of the brokers that may know the cluster share the time that is left, so that the first ones, when they do
-/// not answer, do not use up all of it.
-const SHARES: usize = 3;
-
 /// When a call must have ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
@@ -41,10 +37,9 @@ impl Deadline {
         self.request_timeout.min(self.remaining())
     }
 
-    /// An earlier deadline, for an attempt that has so many others behind it, itself counted.
-    pub(super) fn share(self, attempts: usize) -> Self {
-        let shares = u32::try_from(attempts.clamp(1, SHARES)).unwrap_or(1);
-        Self { at: Instant::now() + self.remaining() / shares, ..self }
+    /// An earlier deadline, for what is not worth waiting longer for.
+    pub(super) fn within(self, patience: Duration) -> Self {
+        Self { at: Instant::now() + self.remaining().min(patience), ..self }
     }
 }
 
@@ -167,6 +162,20 @@ impl<K: Ord + Clone + fmt::Debug, V> Pending<K, V> {
     pub(super) fn into_results(self) -> Results<K, V> {
         Results(self.settled)
     }
+}
+
+/// Waits for the first of them that is done, and takes it out. Never ends when there is none.
+pub(super) async fn first<F: Future>(waiting: &mut Vec<Pin<Box<F>>>) -> F::Output {
+    poll_fn(|cx| {
+        for index in 0..waiting.len() {
+            if let Poll::Ready(output) = waiting[index].as_mut().poll(cx) {
+                drop(waiting.remove(index));
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Waits for all of them at once, without a task for each; the outputs are in the order of the futures.

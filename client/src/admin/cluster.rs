@@ -3,6 +3,8 @@
 //! It owns the reading of metadata answers about brokers. Invariant: an answer is used by the attempt that asked for it,
 //! and by no other.
 
+use std::time::Duration;
+
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{Broker, MetadataRequest, MetadataResponse, MetadataTopic};
 use ottla_protocol::wire::Str;
@@ -89,28 +91,33 @@ impl Admin {
     }
 
     /// Asks every broker for the same topics. Those that cannot be reached are left out, unless that is all of them.
+    ///
+    /// # Errors
+    /// Also when a broker takes the question and does not answer within `patience`.
     pub(super) async fn metadata_of_each(
         &self,
         topics: Vec<MetadataTopic>,
         deadline: Deadline,
+        patience: Duration,
     ) -> Result<Vec<MetadataResponse>, Error> {
         let cluster = self.metadata(Some(Vec::new()), deadline).await?;
-        let request = metadata_request(Some(topics));
+        let (request, deadline) = (metadata_request(Some(topics)), deadline.within(patience));
         let addresses: Vec<Address> =
             cluster.brokers.iter().filter_map(|b| address(&b.host, b.port)).collect();
-        let asked = addresses.iter().map(|address| async {
-            let node = self.nodes.reach(address, deadline).await?;
-            node.call(&request).await
-        });
+        let asked = addresses.iter().map(|address| self.nodes.ask(address, &request, deadline));
         let mut answers = Vec::new();
-        let mut failure = Error::new(ErrorKind::Connect, "the cluster has no broker at the moment");
+        let mut unreached = None;
         for answer in all(asked).await {
             match answer {
                 Ok(answer) => answers.push(answer),
-                Err(cause) => failure = cause,
+                Err(cause) if cause.kind() == ErrorKind::Connect => unreached = Some(cause),
+                Err(cause) => return Err(cause),
             }
         }
-        if answers.is_empty() { Err(failure) } else { Ok(answers) }
+        match unreached {
+            Some(cause) if answers.is_empty() => Err(cause),
+            _ => Ok(answers),
+        }
     }
 }
 

@@ -16,9 +16,9 @@ use ottla_protocol::messages::{
 use ottla_protocol::wire::Str;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::attempts::Deadline;
+use super::attempts::{Deadline, first};
 use crate::config::ClientConfig;
 use crate::core::backoff::{Backoff, Random};
 use crate::driver::connection::Connection;
@@ -27,6 +27,9 @@ use crate::world::World;
 
 /// Host and port of a broker. Brokers are told apart by address: a call looks up who leads what each time anew.
 pub(super) type Address = (Str, u16);
+
+/// How many brokers are asked the same at once, when none of them answers.
+const AT_ONCE: usize = 3;
 
 pub(super) struct Nodes {
     pub(super) config: Arc<ClientConfig>,
@@ -132,7 +135,8 @@ impl Nodes {
         opened
     }
 
-    /// Asks one broker after the other until one answers. Those that do not answer leave time for the next.
+    /// Asks any broker. When it has failed, or has not answered within `retry.backoff.max.ms` or its share of the time
+    /// that is left, the next one is asked too, up to [`AT_ONCE`]; the first answer counts.
     pub(super) async fn ask_any<R: Request>(
         &self,
         request: &R,
@@ -142,11 +146,25 @@ impl Nodes {
         R::Response: Throttle,
     {
         let candidates = self.candidates();
+        let shares = u32::try_from(candidates.len().clamp(1, AT_ONCE)).unwrap_or(1);
+        let patience = self.config.retry_backoff_max.min(deadline.remaining() / shares);
+        let mut ahead = candidates.iter();
+        let mut asked = Vec::new();
         let mut failure: Option<Error> = None;
-        for (tried, address) in candidates.iter().enumerate() {
-            let answer = match self.reach(address, deadline.share(candidates.len() - tried)).await {
-                Ok(node) => node.call(request).await,
-                Err(cause) => Err(cause),
+        loop {
+            if asked.len() < AT_ONCE && (failure.is_none() || !deadline.remaining().is_zero()) {
+                asked.extend(ahead.next().map(|address| Box::pin(self.ask(address, request, deadline))));
+            }
+            if asked.is_empty() {
+                return Err(
+                    failure.unwrap_or_else(|| Error::new(ErrorKind::Connect, "there is no broker to ask"))
+                );
+            }
+            let answer = if asked.len() < AT_ONCE && ahead.len() > 0 {
+                let Ok(answer) = timeout(patience, first(&mut asked)).await else { continue };
+                answer
+            } else {
+                first(&mut asked).await
             };
             match answer {
                 Ok(answer) => return Ok(answer),
@@ -154,11 +172,19 @@ impl Nodes {
                 Err(cause) if failure.as_ref().is_none_or(|f| !f.is_retriable()) => failure = Some(cause),
                 Err(_) => {}
             }
-            if deadline.remaining().is_zero() {
-                break;
-            }
         }
-        Err(failure.unwrap_or_else(|| Error::new(ErrorKind::Connect, "there is no broker to ask")))
+    }
+
+    pub(super) async fn ask<R: Request>(
+        &self,
+        address: &Address,
+        request: &R,
+        deadline: Deadline,
+    ) -> Result<R::Response, Error>
+    where
+        R::Response: Throttle,
+    {
+        self.reach(address, deadline).await?.call(request).await
     }
 
     /// Everybody who may know the cluster: open connections first, then brokers, then the bootstrap addresses, so that

@@ -4,6 +4,7 @@
 //! come from our own earlier attempt, whose answer was lost, says so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
@@ -41,6 +42,9 @@ enum Placement {
     /// The nodes of each partition.
     Assigned(Vec<Vec<i32>>),
 }
+
+/// How long a broker has at least to say that it knows a topic, before all of them are asked anew.
+const PATIENCE_MIN: Duration = Duration::from_millis(100);
 
 const BY_CLUSTER: Placement = Placement::Spread { partitions: None, replication_factor: None };
 
@@ -291,7 +295,8 @@ impl Admin {
     }
 
     /// Waits until topics that somebody creates can be used: each broker that answers knows them with a leader for every
-    /// partition. Brokers that cannot be reached are left out, for they cannot be used either.
+    /// partition. Brokers that cannot be reached are left out, for they cannot be used either; one that hangs is waited for
+    /// until it answers or the cluster drops it.
     ///
     /// # Errors
     /// For each topic what still stood in the way when the deadline came. Cancelling does no harm.
@@ -317,10 +322,14 @@ impl Admin {
         attempts: &mut Attempts,
     ) -> Results<String, TopicDescription> {
         let mut pending = Pending::new(wanted.keys().cloned());
+        // A broker that hangs soon leaves the list of brokers: the attempts until then are short.
+        let mut patience = self.nodes.config.retry_backoff_max.max(PATIENCE_MIN);
         while pending.again(attempts).await {
             let open = pending.open();
             let topics = open.iter().map(|name| by_name(name)).collect();
-            match self.metadata_of_each(topics, attempts.deadline).await {
+            let asked = self.metadata_of_each(topics, attempts.deadline, patience).await;
+            patience = patience.saturating_mul(2);
+            match asked {
                 Ok(answers) => {
                     for name in &open {
                         let id = wanted.get(name).copied().flatten();

@@ -136,6 +136,22 @@ async fn an_address_that_says_nothing_leaves_time_for_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_that_hangs_is_overtaken_by_the_next() {
+    for hanging in 1..=3 {
+        let cluster = Cluster::new(3);
+        let admin = cluster.admin();
+        admin.list_groups().await.unwrap();
+        cluster.broker.pause_node(hanging);
+        let start = Instant::now();
+        for _ in 0..5 {
+            admin.describe_cluster().await.unwrap();
+        }
+        // Its connection goes with the first call that it leaves waiting.
+        assert!(start.elapsed() <= SECOND, "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_no_broker_is_told_at_once_unless_another_address_is_one() {
     let cluster = Cluster::new(1);
     let start = Instant::now();

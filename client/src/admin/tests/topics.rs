@@ -36,6 +36,17 @@ async fn a_broker_that_is_down_holds_nobody_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_that_hangs_is_waited_for_and_not_for_long_at_a_time() {
+    let cluster = Cluster::new(3);
+    let hanging = cluster.broker.fault(Fault::on(ApiKey::METADATA).node(3).times(2).swallow());
+    let start = Instant::now();
+    cluster.admin().create_topics([NewTopic::new("t").partitions(3)]).await.all().unwrap();
+    assert_eq!(cluster.broker.fired(hanging), 2);
+    // One second, two seconds, and the waits after them.
+    assert_eq!(start.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_topic_that_never_gets_everywhere_is_an_error_of_its_own() {
     let cluster = Cluster::new(3);
     let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
