@@ -41,6 +41,7 @@ pub use topics::{CreatedTopic, NewTopic, PartitionDescription, TopicDescription}
 /// Each call ends within `default.api.timeout.ms`, or within what [`with_deadline`](Admin::with_deadline) says. Until then,
 /// whatever Kafka calls retriable is tried again: lost connections, a controller, leader or coordinator that has moved, a
 /// quota that is used up. The waits between are `retry.backoff.ms`, growing.
+/// An attempt that got no answer may still take effect, even after the call has ended.
 ///
 /// # Cancelling
 /// Dropping the future of a call gives it up. What was sent may still take effect; its connection is closed and never used

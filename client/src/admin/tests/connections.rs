@@ -110,6 +110,15 @@ fn check_late<T: std::fmt::Debug>(result: Result<T, Error>) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_else_is_asked_when_the_deadline_has_passed() {
+    let cluster = Cluster::new(1);
+    let many: Vec<String> = (0..20).map(|n| format!("silence{n}:1")).collect();
+    let admin = cluster.client(&many.join(",")).admin().with_deadline(SECOND);
+    check_late(admin.describe_cluster().await);
+    assert_eq!(cluster.dials(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deadline_may_be_longer_than_time() {
     let cluster = Cluster::new(1);
     cluster.admin().with_deadline(Duration::MAX).describe_cluster().await.unwrap();

@@ -44,6 +44,11 @@ async fn a_broker_that_hangs_is_waited_for_and_not_for_long_at_a_time() {
     assert_eq!(cluster.broker.fired(hanging), 2);
     // One second, two seconds, and the waits after them.
     assert_eq!(start.elapsed().as_secs(), 3);
+
+    cluster.broker.fault(Fault::on(ApiKey::METADATA).node(3).always().swallow());
+    let (admin, start) = (cluster.admin().with_deadline(4 * SECOND), Instant::now());
+    check_error(admin.wait_for_topics(["t"]).await.take("t"), ErrorKind::Timeout, &["not done within 4s"]);
+    assert!(start.elapsed() <= 4 * SECOND, "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
