@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 const HELP: &str = "\
 simulate [--seeds 500] [--from 0] [--only FILTER]   run seeds, each twice with equal traces, one scenario in turn a seed
 simulate --only NAME --replay SEED                  run one seed and print its trace
-simulate --planted [--seeds 2000] [--only FILTER]   plant each known defect and find the seed that catches it";
+simulate --planted [--seeds 2000] [--only FILTER] [--defect NAME]
+                                                    plant each known defect and find the seed that catches it";
 
 struct Options {
     seeds: Option<u64>,
@@ -18,6 +19,8 @@ struct Options {
     only: String,
     replay: Option<u64>,
     planted: bool,
+    #[cfg_attr(not(ottla_planted), expect(dead_code, reason = "the build with planted defects reads it"))]
+    defect: String,
 }
 
 fn main() -> ExitCode {
@@ -41,7 +44,14 @@ fn main() -> ExitCode {
 }
 
 fn options() -> Result<Option<Options>, Failure> {
-    let mut options = Options { seeds: None, from: 0, only: String::new(), replay: None, planted: false };
+    let mut options = Options {
+        seeds: None,
+        from: 0,
+        only: String::new(),
+        replay: None,
+        planted: false,
+        defect: String::new(),
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -57,6 +67,7 @@ fn options() -> Result<Option<Options>, Failure> {
             "--seeds" => options.seeds = Some(value.parse()?),
             "--from" => options.from = value.parse()?,
             "--only" => options.only = value,
+            "--defect" => options.defect = value,
             "--replay" => options.replay = Some(value.parse()?),
             _ => fail!("{word} is unknown; see --help"),
         }
@@ -69,7 +80,7 @@ fn run(options: &Options) -> Result<bool, Failure> {
     ensure!(!scenarios.is_empty(), "no scenario's name holds {:?}", options.only);
     match options.replay {
         Some(seed) => Ok(replay(&scenarios, seed)),
-        None if options.planted => planted(&scenarios, options.seeds.unwrap_or(2_000)),
+        None if options.planted => planted(&scenarios, options),
         None => Ok(sweep(&scenarios, options.from, options.seeds.unwrap_or(500))),
     }
 }
@@ -116,7 +127,7 @@ fn replay(scenarios: &[&'static Scenario], seed: u64) -> bool {
 }
 
 #[cfg(not(ottla_planted))]
-fn planted(_: &[&'static Scenario], _: u64) -> Result<bool, Failure> {
+fn planted(_: &[&'static Scenario], _: &Options) -> Result<bool, Failure> {
     // The switches are compiled in only here, and a target folder of its own keeps the ordinary builds warm.
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     flags.push_str(" --cfg ottla_planted");
@@ -135,9 +146,10 @@ fn planted(_: &[&'static Scenario], _: u64) -> Result<bool, Failure> {
 }
 
 #[cfg(ottla_planted)]
-fn planted(scenarios: &[&'static Scenario], seeds: u64) -> Result<bool, Failure> {
-    let mut all_caught = true;
-    for defect in ottla::world::Defect::ALL {
+fn planted(scenarios: &[&'static Scenario], options: &Options) -> Result<bool, Failure> {
+    let (seeds, mut all_caught) = (options.seeds.unwrap_or(2_000), true);
+    let wanted = |defect: &&ottla::world::Defect| format!("{defect:?}").contains(&options.defect);
+    for defect in ottla::world::Defect::ALL.iter().filter(wanted) {
         let (mut tried, mut caught) = (0, None);
         let cases: Vec<_> = cases(scenarios, 0, seeds)
             .into_iter()

@@ -113,6 +113,7 @@ pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Resu
             backend.spawn("member", async move { member.live(&world, &client).await })
         })
         .collect();
+    let trouble = backend.trouble(&topic);
     let producer = client.producer().build()?;
     backend.watch(producer.probe());
     let records = producer.topic(&topic);
@@ -122,6 +123,7 @@ pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Resu
         sleep(Duration::from_millis(700)).await;
     }
     producer.close(CLOSE).await;
+    trouble.end().await?;
     calm.store(true, Ordering::Relaxed);
     let log = backend.log(&topic).await?;
     wait_for_all(&history, &log).await?;
