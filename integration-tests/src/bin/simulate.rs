@@ -19,7 +19,6 @@ struct Options {
     only: String,
     replay: Option<u64>,
     planted: bool,
-    #[cfg_attr(not(ottla_planted), expect(dead_code, reason = "the build with planted defects reads it"))]
     defect: String,
 }
 
