@@ -120,3 +120,37 @@ async fn after_a_seek_no_older_record_appears() {
     let batch = consumer.recv_batch(1_000, Duration::from_millis(20)).await.expect("no error").expect("open");
     assert_eq!(batch.records.len(), 99);
 }
+
+#[tokio::test]
+async fn a_pause_holds_in_the_middle_of_what_was_fetched_and_loses_nothing() {
+    let (_broker, client) = cluster(1).await;
+    produce(&client, 100).await;
+    let mut consumer = client.consumer().assign([("t", 0)]).build().expect("valid settings");
+    let control = consumer.control();
+    for offset in 0..10 {
+        assert_eq!(consumer.recv().await.expect("no error").expect("open").offset(), offset);
+    }
+    control.pause("t", 0).await.expect("assigned");
+    let paused = tokio::time::timeout(Duration::from_millis(50), consumer.recv()).await;
+    assert!(paused.is_err(), "a paused partition delivers nothing");
+    control.resume("t", 0).await.expect("assigned");
+    for offset in 10..100 {
+        assert_eq!(consumer.recv().await.expect("no error").expect("open").offset(), offset);
+    }
+}
+
+#[tokio::test]
+async fn what_was_fetched_and_not_delivered_is_never_committed() {
+    let (broker, client) = cluster(1).await;
+    produce(&client, 100).await;
+    let every = When::Every(Duration::from_millis(10));
+    let mut consumer =
+        client.consumer().group("g").subscribe(["t"]).commit_when(every).build().expect("valid settings");
+    for _ in 0..5 {
+        consumer.recv().await.expect("no error").expect("open");
+    }
+    consumer.control().close();
+    assert!(consumer.recv().await.expect("no error").is_none());
+    consumer.close(SOON).await.expect("left");
+    assert!(committed(&broker) <= 5, "only what was delivered is committed");
+}

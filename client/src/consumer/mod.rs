@@ -63,6 +63,10 @@ pub struct Consumer {
     gathered: Vec<OwnedRecord>,
     /// A record of the chunk in hand could not be read.
     unreadable: bool,
+    /// The chunk in hand was read to its end.
+    exhausted: bool,
+    /// The offset after the last record that was lent of the chunk in hand.
+    next_offset: i64,
     decompressor: Decompressor,
 }
 
@@ -118,6 +122,8 @@ impl ConsumerBuilder {
             batch: Vec::new(),
             gathered: Vec::new(),
             unreadable: false,
+            exhausted: false,
+            next_offset: -1,
             decompressor: Decompressor::new(),
         })
     }
@@ -193,12 +199,17 @@ impl Consumer {
         Ok(found)
     }
 
-    /// The chunk in hand is read to its end, but its records are not finished: they are in a batch.
+    /// No more is read of the chunk in hand, but what was read is not finished: it is in a batch.
     fn put_in_batch(&mut self) {
-        if let (Some(reading), Some(offset)) = (self.reading.take(), self.in_hand.take()) {
-            let end = reading.chunk.end.unwrap_or(offset);
+        if let (Some(reading), Some(offset)) = (&self.reading, self.in_hand.take()) {
+            let end = reading.chunk.end.filter(|_| self.exhausted).unwrap_or(offset);
             self.batch.push((reading.chunk.lease.clone(), end));
-            self.report(&reading.chunk);
+            if self.exhausted {
+                self.report(&reading.chunk);
+                self.reading = None;
+            } else {
+                self.put_away();
+            }
         }
     }
 
@@ -302,14 +313,19 @@ impl Consumer {
             self.stop_reading();
             return Ok(false);
         }
-        if reading.chunk.lease.is_recalled() {
+        if reading.chunk.lease.is_recalled() || reading.chunk.lease.is_paused() {
             return Ok(false);
         }
-        let more = reading.next_open(&mut self.decompressor);
-        if more.is_err() {
-            self.stop_reading();
+        match reading.next_open(&mut self.decompressor) {
+            Ok(more) => {
+                self.exhausted = !more;
+                Ok(more)
+            }
+            Err(error) => {
+                self.stop_reading();
+                Err(error)
+            }
         }
-        more
     }
 
     /// Lends the record that [`Consumer::has_record`] has seen.
@@ -320,7 +336,8 @@ impl Consumer {
         let timestamp_type = open.header().timestamp_type;
         match open.next() {
             Ok(Some(inner)) => {
-                self.in_hand = Some(inner.offset.saturating_add(1));
+                self.next_offset = inner.offset.saturating_add(1);
+                self.in_hand = Some(self.next_offset);
                 self.uncommitted += 1;
                 let (place, lease, door) = (&chunk.partition, &*chunk.lease, &self.control.door);
                 Ok(Some(Record { inner, place, lease, door, timestamp_type }))
@@ -342,15 +359,11 @@ impl Consumer {
         }
     }
 
-    /// Puts the chunk in hand away, whose records are all finished, and waits for another. False when the consumer is closed.
+    /// Puts the chunk in hand away, whose delivered records are all finished, and waits for another. False when the consumer
+    /// is closed.
     #[cold]
     async fn next_chunk(&mut self) -> Result<bool, Error> {
-        if let Some(reading) = self.reading.take() {
-            if let Some(end) = reading.chunk.end {
-                reading.chunk.lease.finish(end);
-            }
-            self.report(&reading.chunk);
-        }
+        self.put_away();
         let door = &self.control.door;
         loop {
             let (taken, closing) = door.with(|machine, now| {
@@ -360,7 +373,8 @@ impl Consumer {
             match taken {
                 Some(chunk) => {
                     let chunk = chunk?;
-                    self.uncommitted = chunk.uncommitted;
+                    (self.uncommitted, self.next_offset, self.exhausted) =
+                        (chunk.uncommitted, chunk.from, false);
                     self.reading = Some(Reading::new(chunk, self.config.clone()));
                     return Ok(true);
                 }
@@ -373,6 +387,21 @@ impl Consumer {
                     }
                 }
             }
+        }
+    }
+
+    /// Only a chunk that was read to its end is finished to its end. One that was paused goes back, one that was called back
+    /// is dropped.
+    fn put_away(&mut self) {
+        let Some(Reading { chunk, .. }) = self.reading.take() else { return };
+        if let Some(end) = chunk.end.filter(|_| self.exhausted) {
+            chunk.lease.finish(end);
+        }
+        self.report(&chunk);
+        if !self.exhausted && !chunk.lease.is_recalled() {
+            let from = self.next_offset;
+            // A consumer that is broken says so at the next chunk.
+            let _ = self.control.door.with(|machine, now| machine.give_back(now, chunk, from));
         }
     }
 

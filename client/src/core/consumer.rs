@@ -199,7 +199,7 @@ impl Consumer {
         partition: &TopicPartition,
         paused: bool,
     ) -> Result<(), Error> {
-        self.positions.get_mut(partition).ok_or_else(|| not_assigned(partition))?.paused = paused;
+        self.positions.get(partition).ok_or_else(|| not_assigned(partition))?.lease.pause(paused);
         self.step(now);
         Ok(())
     }
@@ -223,7 +223,9 @@ impl Consumer {
     }
 
     fn is_deliverable(&self, partition: &TopicPartition) -> bool {
-        self.positions.get(partition).is_some_and(|position| !position.paused && !position.waiting.is_empty())
+        self.positions
+            .get(partition)
+            .is_some_and(|position| !position.lease.is_paused() && !position.waiting.is_empty())
     }
 
     /// The next chunk, or an error. What was taken before is no longer held. `None`: wait, or the consumer is closed.
@@ -255,6 +257,19 @@ impl Consumer {
         self.lent = chunk.records.len();
         self.step(now);
         Some(Ok(chunk))
+    }
+
+    /// A partition was paused in the middle of a chunk: what was not delivered of it waits for the resumption.
+    pub(crate) fn give_back(&mut self, now: Instant, mut chunk: Chunk, from: i64) {
+        let holds = |position: &&mut Position| Arc::ptr_eq(&position.lease, &chunk.lease);
+        if let Some(position) = self.positions.get_mut(&chunk.partition).filter(holds) {
+            chunk.from = from;
+            self.lent = 0;
+            position.waiting_bytes += chunk.records.len();
+            self.queue.push_front(chunk.partition.clone());
+            position.waiting.push_front(chunk);
+        }
+        self.step(now);
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -75,7 +75,8 @@ impl Fetch {
     /// The broker to fetch a partition from, when it may be fetched at all.
     fn source(&self, partition: &TopicPartition, position: &Position, cluster: &Cluster) -> Option<i32> {
         let enough = usize::try_from(self.config.max_partition_fetch_bytes).unwrap_or(usize::MAX);
-        let open = !position.paused && position.retry_at.is_none() && position.waiting_bytes < enough;
+        let open =
+            !position.lease.is_paused() && position.retry_at.is_none() && position.waiting_bytes < enough;
         if !open || !matches!(position.place, Place::At(_)) {
             return None;
         }

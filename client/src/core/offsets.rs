@@ -487,7 +487,7 @@ impl Offsets {
             }
         } else if !is_worth_a_retry(code) {
             self.sought.retain(|partition, _| !flight.content.contains_key(partition));
-            let subject = format_args!("group {}: the committed offsets cannot be read", group.id());
+            let subject = format!("group {}: the committed offsets cannot be read", group.id());
             self.events.push_back(Err(Error::from_code(code, subject)));
         }
         // What the answer leaves out is not known to have no offset (fault 65).

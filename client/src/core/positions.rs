@@ -24,11 +24,14 @@ pub(crate) struct Lease {
     finished: AtomicI64,
     /// The partition was given up, or read from elsewhere: nothing more of it may be delivered.
     recalled: AtomicBool,
+    /// Nothing of it is to be delivered for now.
+    paused: AtomicBool,
 }
 
 impl Lease {
-    fn new(finished: i64) -> Arc<Self> {
-        Arc::new(Self { finished: AtomicI64::new(finished), recalled: AtomicBool::new(false) })
+    fn new(finished: i64, paused: bool) -> Arc<Self> {
+        let (finished, recalled) = (AtomicI64::new(finished), AtomicBool::new(false));
+        Arc::new(Self { finished, recalled, paused: AtomicBool::new(paused) })
     }
 
     /// Everything below `offset` is finished. Only the reading task says so, in order.
@@ -44,6 +47,15 @@ impl Lease {
     #[inline]
     pub(crate) fn is_recalled(&self) -> bool {
         self.recalled.load(Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Relaxed)
+    }
+
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.store(paused, Relaxed);
     }
 
     pub(crate) fn recall(&self) {
@@ -82,7 +94,6 @@ pub(crate) enum Place {
 pub(crate) struct Position {
     pub(crate) place: Place,
     pub(crate) lease: Arc<Lease>,
-    pub(crate) paused: bool,
     /// Not to be asked for before this time.
     pub(crate) retry_at: Option<Instant>,
     /// A request for it is out.
@@ -102,8 +113,7 @@ impl Position {
         let start = if let Place::At(offset) = place { offset } else { -1 };
         Self {
             place,
-            lease: Lease::new(start),
-            paused: false,
+            lease: Lease::new(start, false),
             retry_at: None,
             asked: false,
             waiting: VecDeque::new(),
@@ -118,7 +128,7 @@ impl Position {
     pub(crate) fn go_to(&mut self, place: Place) -> usize {
         let start = if let Place::At(offset) = place { offset } else { -1 };
         self.lease.recall();
-        self.lease = Lease::new(start);
+        self.lease = Lease::new(start, self.lease.is_paused());
         (self.place, self.retry_at, self.asked, self.uncommitted) = (place, None, false, 0);
         self.waiting.clear();
         std::mem::take(&mut self.waiting_bytes)
