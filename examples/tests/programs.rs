@@ -121,7 +121,6 @@ fn every_example_runs() {
         ("partitioner", "express/4 went to partition 0"),
         ("admin", "as expected: "),
         ("properties", "unknown key linger.sm; did you mean linger.ms?"),
-        ("test_broker", ""),
     ];
     for (name, line) in said {
         check(&run(name, &[]), 0, &[line]);
