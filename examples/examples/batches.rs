@@ -27,13 +27,14 @@ async fn main() -> Result<(), Failure> {
 
     let mut stored = 0;
     while stored < 2_000 {
-        // At most 800 records: those that are there, and those that come within 50 ms of the first. They are copies, and may
-        // go to other tasks.
+        // At most 800 records: those that are there, and those that come within 50 ms. They are copies, and may go to
+        // other tasks.
         let Some(batch) = consumer.recv_batch(800, Duration::from_millis(50)).await? else { break };
         store(&batch.records).await?;
         stored += batch.records.len();
 
-        // Finishes the batch and commits it. What another member has meanwhile is no error: it reads on from the last commit.
+        // Finishes the batch and commits it. What another member has meanwhile is no error: that one reads on from the
+        // last commit.
         let outcome = consumer.commit().await?;
         println!("stored {} records, superseded: {:?}", batch.records.len(), outcome.superseded);
     }

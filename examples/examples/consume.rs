@@ -34,8 +34,8 @@ async fn main() -> Result<(), Failure> {
         }
     });
 
-    // Asking for the next record finishes the one before. Leaving the loop by `?` or `break` does not: the record in hand
-    // will be delivered again.
+    // Asking for the next record finishes the one before. Leaving the loop by `?` or `break` does not: the record in
+    // hand will be delivered again.
     let mut count = 0;
     while let Ok(received) = tokio::time::timeout(Duration::from_secs(3), consumer.recv()).await {
         let Some(record) = received? else { break };

@@ -16,7 +16,8 @@ async fn main() -> Result<(), Failure> {
     let written = orders.send(Payload::new(b"4711", b"one cup of coffee")).await?;
     println!("partition {}, offset {:?}", written.partition, written.offset);
 
-    // Many: `enqueue` waits only for room in the producer's memory. A payload is borrowed and copied once, into its batch.
+    // Many: `enqueue` waits only for room in the producer's memory. A payload is borrowed, and copied once, into its
+    // batch.
     let mut deliveries = Deliveries::default();
     for number in 0..100_000_u32 {
         let (key, value) = (format!("customer {}", number % 1_000), format!("order {number}"));

@@ -1,4 +1,4 @@
-//! Takes a configuration as it was written for Kafka's Java client or for librdkafka, and names everything wrong with it.
+//! Takes a configuration as it was written for Kafka's Java client or for librdkafka, and names all that is wrong in it.
 #![allow(clippy::print_stdout, reason = "a program talks to its user")]
 
 use std::time::Duration;

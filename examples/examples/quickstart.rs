@@ -4,7 +4,6 @@
 //! `cargo run --release --example quickstart -- --brokers localhost:9092`; and `--help` lists the rest.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
 
-use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +39,7 @@ async fn main() -> ExitCode {
 }
 
 async fn quickstart(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let times = usize::from(arguments.get("--times", NonZeroU16::MIN).get());
+    let times = usize::from(arguments.get("--times", std::num::NonZeroU16::MIN).get());
     let partitions = arguments.get("--partitions", 6);
     let acks = arguments.choose("--acks", &[("all", Acks::All), ("1", Acks::Leader), ("0", Acks::None)]);
     let compression = arguments.get("--compression", Compression::Lz4);
@@ -58,7 +57,8 @@ async fn quickstart(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
     // A topic of its own makes the counts exact. Events bear their own time, years ago: retention would delete them.
     let (name, admin) = (fresh_name("earthquakes")?, client.admin());
-    let copies = i16::try_from(admin.describe_cluster().await?.nodes.len().min(3))?;
+    let cluster = admin.with_deadline(Duration::from_secs(15)).describe_cluster().await?;
+    let copies = i16::try_from(cluster.nodes.len().min(3))?;
     let topic = NewTopic::new(&name).partitions(partitions).replication_factor(copies);
     admin.create_topics([topic.config("retention.ms", "-1")]).await.all()?;
 

@@ -1,5 +1,5 @@
-//! A test of a service, with a broker of three nodes in the process of the test. In a project of yours, `main` would be a
-//! `#[tokio::test]`; here, both `cargo run --example test_broker` and `cargo test` run it.
+//! A test of a service, with a broker of three nodes in the process of the test. In a project of yours, `main` would
+//! be a `#[tokio::test]`; here, both `cargo run --example test_broker` and `cargo test` run it.
 
 use std::time::Duration;
 

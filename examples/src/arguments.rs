@@ -1,6 +1,7 @@
 //! The options of a program.
 //!
-//! It owns how they are read and refused. Invariant: an option is what the usage text lists, so none can be forgotten there.
+//! It owns how they are read and refused. Invariant: an option is what the usage text lists, so none can be forgotten
+//! there.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -51,8 +52,8 @@ impl Arguments {
         text.parse().unwrap_or_else(|problem| leave(&format!("{name} {text}: {problem}\n"), 2))
     }
 
-    /// What the value of an option stands for; of the first choice, when it was not given. Ends the program if it is none
-    /// of the choices.
+    /// What the value of an option stands for; the first of the choices, when it was not given. Ends the program if it
+    /// is none of them.
     pub fn choose<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> T {
         let names = || choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         let chosen = match self.text(name) {

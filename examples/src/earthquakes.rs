@@ -1,7 +1,7 @@
 //! Earthquakes: read from a file, and counted by the network of seismometers that saw them.
 //!
-//! It owns the layout of the file and the table at the end. It knows nothing of Kafka. Invariant: a row becomes an event
-//! or a problem with its line, never nothing.
+//! It owns the layout of the file and the table at the end. It knows nothing of Kafka. Invariant: a row becomes an
+//! event or a problem with its line, never nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -77,7 +77,8 @@ fn the_quickstart_does_so_with_every_compression_and_acknowledgement() {
     }
 }
 
-const HEADER: &str = "time_ms,id,network,magnitude,magnitude_type,depth_km,longitude,latitude,significance,felt,tsunami,status,place\n";
+const HEADER: &str = "time_ms,id,network,magnitude,magnitude_type,depth_km,longitude,latitude,significance,felt,\
+                      tsunami,status,place\n";
 
 #[test]
 fn rows_that_cannot_be_read_are_told_by_line_and_the_rest_goes_on() {
