@@ -19,7 +19,7 @@ async fn main() -> Result<(), Failure> {
     let mut consumer = playground
         .client
         .consumer()
-        .group("warehouse")
+        .group(&playground.group)
         .subscribe([&playground.topic])
         .commit_when(When::Manual)
         .max_poll_records(1_000)

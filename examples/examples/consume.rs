@@ -1,4 +1,4 @@
-//! Consumes as a member of a group, with 1+N hybrid commits, until Ctrl-C or until there has been nothing for a while.
+//! Consumes as a member of a group, with 1+N hybrid commits, until Ctrl-C or a thousand records.
 #![allow(clippy::print_stdout, reason = "a program talks to its user")]
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ async fn main() -> Result<(), Failure> {
     let mut consumer = playground
         .client
         .consumer()
-        .group("billing")
+        .group(&playground.group)
         .subscribe([&playground.topic])
         // A commit after 100 finished records of a partition, and where one has waited for a second.
         .commit_when(When::Hybrid { records: 100, within: Duration::from_secs(1) })
@@ -37,18 +37,22 @@ async fn main() -> Result<(), Failure> {
     // Asking for the next record finishes the one before. Leaving the loop by `?` or `break` does not: the record in
     // hand will be delivered again.
     let mut count = 0;
-    while let Ok(received) = tokio::time::timeout(Duration::from_secs(3), consumer.recv()).await {
-        let Some(record) = received? else { break };
+    while let Some(record) = consumer.recv().await? {
+        count += 1;
         if count % 250 == 0 {
             println!("partition {}, offset {}: {:?}", record.partition(), record.offset(), record.value());
         }
-        count += 1;
+        if count == 1_000 {
+            // Enough for an example. This finishes the record in hand too.
+            record.commit().await?;
+            break;
+        }
     }
     println!("{count} records");
 
     // Commits what is finished, and leaves the group, so that other members need not wait for a timeout.
     consumer.close(Duration::from_secs(10)).await?;
-    let committed = playground.client.admin().committed_offsets("billing").await?;
+    let committed = playground.client.admin().committed_offsets(&playground.group).await?;
     println!("{} committed", committed.values().map(|committed| committed.offset).sum::<i64>());
     playground.close().await
 }

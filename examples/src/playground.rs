@@ -13,7 +13,7 @@ Usage: cargo run --example NAME -- [options]
   --brokers HOST:PORT,...  a cluster to run on (default: a broker in this process)
 ";
 
-/// A client and a topic that nobody else uses, on the cluster that `--brokers` names or on a broker in this process.
+/// A client, and a topic and a group that nobody else uses, on the cluster that `--brokers` names or on a broker in this process.
 #[derive(Debug)]
 pub struct Playground {
     /// Where the cluster is.
@@ -22,6 +22,8 @@ pub struct Playground {
     pub client: Client,
     /// The topic's name.
     pub topic: String,
+    /// A name for a group.
+    pub group: String,
     /// It ends with this value.
     _broker: Option<TestBroker>,
 }
@@ -42,7 +44,7 @@ impl Playground {
         let client = Client::builder().bootstrap(&bootstrap).build()?;
         let topic = fresh_name("example")?;
         client.admin().create_topics([NewTopic::new(&topic).partitions(partitions)]).await.all()?;
-        Ok(Playground { bootstrap, client, topic, _broker: broker })
+        Ok(Playground { bootstrap, client, topic, group: fresh_name("example-group")?, _broker: broker })
     }
 
     /// Deletes the topic.
