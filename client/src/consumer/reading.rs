@@ -58,7 +58,7 @@ impl Reading {
             let header = *batch.header();
             // What is below the start is not delivered, but it still tells which transactions go on.
             let below = header.last_offset() < self.chunk.from;
-            if self.config.check_crcs && !(below && !header.control) {
+            if self.config.check_crcs && (!below || header.control) {
                 batch.check_checksum().map_err(|e| corrupt(&self.chunk.partition, &e))?;
             }
             if header.control {

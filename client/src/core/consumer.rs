@@ -462,7 +462,8 @@ impl Consumer {
     fn out_of_range(&mut self, partition: TopicPartition, offset: i64, log_start: i64) {
         let Some(position) = self.positions.get_mut(&partition) else { return };
         let reset = self.config.on_out_of_range;
-        let message = format!("{partition}: offset {offset} is not in the log, which starts at {log_start}");
+        let start = if log_start >= 0 { format!(", which starts at {log_start}") } else { String::new() };
+        let message = format!("{partition}: offset {offset} is not in the log{start}");
         tracing::warn!(%partition, offset, log_start, ?reset, "the position is out of range");
         if reset == Reset::Error {
             position.place = Place::Failed;
