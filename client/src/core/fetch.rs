@@ -46,6 +46,9 @@ impl Broker {
 
 /// How long a partition waits for the long poll of its broker to end before it is asked for aside.
 const PATIENCE: Duration = Duration::from_millis(5);
+/// How long a broker may hold a fetch aside. Short: what becomes fetchable meanwhile waits for it, and the next long poll
+/// takes its partitions over.
+const ASIDE_WAIT: Duration = Duration::from_millis(20);
 /// The versions that a consumer speaks; version 18 adds a field for followers only.
 const VERSION_MAX: i16 = 17;
 
@@ -204,6 +207,7 @@ impl Fetch {
         };
         if link.lane == Lane::Aside {
             // Without a session: those of the long poll stay as they are.
+            request.max_wait_ms = wire_millis(self.config.fetch_max_wait.min(ASIDE_WAIT));
             request.topics = session::group(wanted.iter());
             broker.aside = out;
         } else {
