@@ -33,6 +33,10 @@ mod core;
 mod driver;
 mod error;
 pub mod format;
+#[cfg_attr(
+    not(feature = "unstable-world"),
+    expect(unreachable_pub, reason = "public under the feature unstable-world")
+)]
 mod planted;
 mod producer;
 #[cfg_attr(

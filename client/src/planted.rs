@@ -28,6 +28,7 @@ pub enum Defect {
     ErrorIsNoOffset,
 }
 
+#[cfg(feature = "unstable-world")]
 impl Defect {
     /// All of them, in the order of their declaration.
     pub const ALL: &'static [Defect] = &[
@@ -50,7 +51,7 @@ std::thread_local! {
 }
 
 /// Plants a defect in this thread, or with `None` takes it back.
-#[cfg(ottla_planted)]
+#[cfg(all(ottla_planted, any(test, feature = "unstable-world")))]
 pub fn plant(defect: Option<Defect>) {
     PLANTED.set(defect);
 }

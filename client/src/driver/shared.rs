@@ -200,6 +200,7 @@ impl<M: Machine> Shared<M> {
     }
 
     /// For the simulator: who sleeps although there is something to do.
+    #[cfg(feature = "unstable-world")]
     pub(crate) fn asleep_while_ready(&self) -> Option<String> {
         let state = self.state.lock();
         if state.broken || state.stopped {
