@@ -61,11 +61,12 @@ impl Reading {
             if self.config.check_crcs && (!below || header.control) {
                 batch.check_checksum().map_err(|e| corrupt(&self.chunk.partition, &e))?;
             }
+            let dropped = self.aborted.holds(&header);
             if header.control {
                 self.end_transaction(batch, decompressor)?;
                 continue;
             }
-            if self.aborted.holds(&header) || below {
+            if dropped || below {
                 continue;
             }
             let mut open = batch
@@ -109,7 +110,8 @@ pub(super) fn corrupt(partition: &TopicPartition, cause: &RecordError) -> Error 
     Error::new(ErrorKind::Corrupt, format!("{partition}: {cause}")).with_source(cause.clone())
 }
 
-/// The transactions of a chunk that were aborted. Brokers do not agree on the order of the list, so it is sorted here.
+/// The transactions of a chunk that were aborted. Brokers do not agree on the order of the list, so it is sorted here; one
+/// that is listed twice counts once.
 #[derive(Default)]
 struct Aborted {
     /// By first offset, the next one last.
@@ -125,6 +127,8 @@ impl Aborted {
         Self { ahead, open: BTreeSet::new() }
     }
 
+    /// Whether a batch belongs to one of them. To be asked of every batch in turn, markers too: the records of a transaction
+    /// may lie before the chunk, or be compacted away, and then its marker must not leave it open for the next one.
     fn holds(&mut self, batch: &BatchHeader) -> bool {
         while let Some((_, producer_id)) = self.ahead.pop_if(|(first, _)| *first <= batch.last_offset()) {
             self.open.insert(producer_id);
@@ -134,5 +138,142 @@ impl Aborted {
 
     fn ended(&mut self, producer_id: i64) {
         self.open.remove(&producer_id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+    use ottla_protocol::records::{BatchBuilder, Stamp, stamp};
+
+    use super::*;
+    use crate::core::positions::{Place, Position};
+
+    /// What lies in a log, in a form that is short to write down.
+    #[derive(Clone, Copy)]
+    enum Entry {
+        /// Two records of a producer's transaction, at this offset and the next.
+        Data(i64, i64),
+        /// Two records without a transaction, by a producer.
+        Plain(i64, i64),
+        /// A producer's transaction was committed.
+        Commit(i64, i64),
+        /// A producer's transaction was aborted.
+        Abort(i64, i64),
+        /// A control batch whose record has this key.
+        Control(i64, &'static [u8]),
+    }
+    use Entry::*;
+
+    fn encode(entry: Entry) -> Bytes {
+        let (offset, producer_id, transactional) = match entry {
+            Data(offset, producer) => (offset, producer, true),
+            Plain(offset, producer) => (offset, producer, false),
+            Commit(offset, producer) | Abort(offset, producer) => (offset, producer, true),
+            Control(offset, _) => (offset, 1, true),
+        };
+        let mut builder = BatchBuilder::new(BytesMut::new(), 0);
+        let mut add = |key: &[u8], value: &[u8]| builder.append(0, Some(key), Some(value), &[]).unwrap();
+        match entry {
+            Data(..) | Plain(..) => {
+                add(b"", b"one");
+                add(b"", b"two");
+            }
+            Commit(..) | Abort(..) => {
+                let (key, value) = ControlRecord::end_of_transaction(matches!(entry, Commit(..)), 0);
+                add(&key, &value);
+            }
+            Control(_, key) => {
+                // Only the first record of a control batch says anything.
+                add(key, b"");
+                let (key, value) = ControlRecord::end_of_transaction(false, 0);
+                add(&key, &value);
+            }
+        }
+        let control = !matches!(entry, Data(..) | Plain(..));
+        let (mut bytes, parts) = builder.into_parts();
+        let header = Stamp { base_offset: offset, producer_id, transactional, control, ..parts };
+        stamp(&mut bytes, &header).unwrap();
+        bytes.freeze()
+    }
+
+    /// The offsets that a reader of committed records sees, from an offset on, when these are said to be aborted: pairs of
+    /// producer and first offset.
+    fn check(log: &[Entry], from: i64, aborted: &[(i64, i64)], seen: &[i64]) {
+        let mut all = BytesMut::new();
+        log.iter().for_each(|entry| all.extend_from_slice(&encode(*entry)));
+        let listed = |(producer_id, first_offset): &(i64, i64)| AbortedTransaction {
+            producer_id: *producer_id,
+            first_offset: *first_offset,
+        };
+        let partition = TopicPartition { topic: "t".into(), partition: 0 };
+        let chunk = Chunk {
+            partition,
+            records: all.freeze(),
+            from,
+            end: Some(i64::MAX),
+            aborted: aborted.iter().map(listed).collect(),
+            lease: Position::new(Place::At(from)).lease,
+            uncommitted: 0,
+        };
+        let config =
+            ConsumerConfig { isolation_level: IsolationLevel::ReadCommitted, ..ConsumerConfig::default() };
+        let mut reading = Reading::new(chunk, Arc::new(config));
+        let mut decompressor = Decompressor::new();
+        let mut found = Vec::new();
+        while reading.next_open(&mut decompressor).unwrap() {
+            let record = reading.open.as_mut().unwrap().next().unwrap().unwrap();
+            found.push(record.offset);
+        }
+        assert_eq!(found, seen, "aborted: {aborted:?}");
+    }
+
+    #[test]
+    fn aborted_records_do_not_come_out_and_committed_ones_do() {
+        let log = [Data(0, 1), Data(2, 2), Plain(4, 3), Abort(6, 1), Commit(7, 2), Data(8, 1), Commit(10, 1)];
+        check(&log, 0, &[(1, 0)], &[2, 3, 4, 5, 8, 9]);
+        check(&log, 0, &[], &[0, 1, 2, 3, 4, 5, 8, 9]);
+    }
+
+    #[test]
+    fn the_order_of_the_aborted_list_and_what_it_repeats_do_not_matter() {
+        let log = [Data(0, 1), Data(2, 2), Abort(4, 2), Data(5, 2), Abort(7, 1), Commit(8, 2), Data(9, 1)];
+        let (first, second) = ((1, 0), (2, 2));
+        for list in [vec![first, second], vec![second, first], vec![second, first, second, first]] {
+            check(&log, 0, &list, &[5, 6, 9, 10]);
+        }
+    }
+
+    #[test]
+    fn a_transaction_whose_records_lie_before_the_chunk_does_not_swallow_the_next() {
+        let log = [Abort(10, 1), Data(11, 1), Commit(13, 1)];
+        check(&log, 10, &[(1, 2)], &[11, 12]);
+    }
+
+    #[test]
+    fn records_behind_the_start_still_tell_which_transactions_go_on() {
+        let log = [Data(0, 1), Data(2, 1), Abort(4, 1), Data(5, 1), Commit(7, 1)];
+        check(&log, 3, &[(1, 0)], &[5, 6]);
+        check(&log, 1, &[], &[1, 2, 3, 5, 6]);
+    }
+
+    #[test]
+    fn a_second_marker_and_a_marker_of_nobody_change_nothing() {
+        let log = [Data(0, 1), Abort(2, 1), Abort(3, 1), Abort(4, 9), Data(5, 1), Data(7, 1), Abort(9, 1)];
+        check(&log, 0, &[(1, 0), (1, 7)], &[5, 6]);
+    }
+
+    #[test]
+    fn records_without_a_transaction_are_never_dropped() {
+        let log = [Data(0, 1), Plain(2, 1), Abort(4, 1)];
+        check(&log, 0, &[(1, 0)], &[2, 3]);
+    }
+
+    #[test]
+    fn control_records_of_an_unknown_kind_or_version_end_nothing() {
+        for key in [&[0, 0, 0, 9][..], &[0, 7, 0, 5], &[0xff, 0xff, 0, 0], &[0], &[]] {
+            let log = [Data(0, 1), Control(2, key), Data(4, 1), Abort(6, 1), Data(7, 1)];
+            check(&log, 0, &[(1, 0)], &[7, 8]);
+        }
     }
 }
