@@ -17,13 +17,13 @@ use ottla_protocol::messages::{
 use ottla_protocol::wire::Str;
 
 use super::assign::{Counts, Member};
-use super::coordinator::Coordinator;
 use super::membership::Membership;
 use super::{GroupEvent, Identity, leader};
 use crate::config::{Assignor, ClientConfig, ConsumerConfig};
 use crate::core::ask::{Answer, Ask};
 use crate::core::backoff::Backoff;
 use crate::core::cluster::Cluster;
+use crate::core::coordinator::{Coordinated, Coordinator};
 use crate::core::metadata::Metadata;
 use crate::core::{Lane, Link, Request, TopicPartition, Work};
 use crate::error::{Error, ErrorKind};
@@ -119,7 +119,7 @@ impl Group {
         let member = Membership::new(config.clone(), &client);
         let is_member = !member.topics.is_empty();
         Self {
-            coordinator: Coordinator::new(member.group.clone(), is_member, &client, now),
+            coordinator: Coordinator::new(Coordinated::Group, member.group.clone(), is_member, &client, now),
             phase: if is_member { Phase::Joining { after: now } } else { Phase::Alone },
             member,
             shared_out: None,

@@ -7,7 +7,6 @@
 
 mod assign;
 mod classic;
-mod coordinator;
 mod leader;
 mod membership;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which broker coordinates the group, and how to find out.
+//! Which broker coordinates a group or a transactional id, and how to find out.
 //!
 //! It owns the answer, the one request that looks for it, and the wait between two of them. It refuses to know what is asked
 //! of the coordinator. Invariant: at most one FindCoordinator is out, and never before its backoff is over.
@@ -9,11 +9,11 @@ use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use ottla_protocol::wire::Str;
 
+use super::ask::Ask;
+use super::backoff::{Backoff, Random};
+use super::cluster::Cluster;
+use super::{Lane, Link, Request, Work};
 use crate::config::ClientConfig;
-use crate::core::ask::Ask;
-use crate::core::backoff::{Backoff, Random};
-use crate::core::cluster::Cluster;
-use crate::core::{Lane, Link, Request, Work};
 use crate::error::Error;
 
 #[derive(Debug, Clone, Copy)]
@@ -23,9 +23,26 @@ enum Place {
     Known(i32),
 }
 
+/// What is coordinated; the numbers are those of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coordinated {
+    Group = 0,
+    Transactions = 1,
+}
+
+impl Coordinated {
+    fn name(self) -> &'static str {
+        match self {
+            Coordinated::Group => "group",
+            Coordinated::Transactions => "transactional id",
+        }
+    }
+}
+
 #[derive(Debug)]
-pub(super) struct Coordinator {
-    group: Str,
+pub(crate) struct Coordinator {
+    what: Coordinated,
+    key: Str,
     place: Place,
     backoff: Backoff,
     /// Somebody has something to send to it.
@@ -35,12 +52,18 @@ pub(super) struct Coordinator {
 }
 
 impl Coordinator {
-    pub(super) fn new(group: Str, always: bool, client: &ClientConfig, now: Instant) -> Self {
+    pub(crate) fn new(
+        what: Coordinated,
+        key: Str,
+        always: bool,
+        client: &ClientConfig,
+        now: Instant,
+    ) -> Self {
         let backoff = Backoff::new(client.retry_backoff, client.retry_backoff_max);
-        Self { group, place: Place::Unknown { ask_after: now }, backoff, needed: always, always }
+        Self { what, key, place: Place::Unknown { ask_after: now }, backoff, needed: always, always }
     }
 
-    pub(super) fn node(&self) -> Option<i32> {
+    pub(crate) fn node(&self) -> Option<i32> {
         match self.place {
             Place::Known(node) => Some(node),
             _ => None,
@@ -48,13 +71,13 @@ impl Coordinator {
     }
 
     /// There is something to send to it.
-    pub(super) fn need(&mut self, now: Instant, cluster: &mut Cluster) {
+    pub(crate) fn need(&mut self, now: Instant, cluster: &mut Cluster) {
         self.needed = true;
         self.step(now, cluster);
     }
 
     /// Sees to it that there is a link to ask on.
-    pub(super) fn step(&mut self, now: Instant, cluster: &mut Cluster) {
+    pub(crate) fn step(&mut self, now: Instant, cluster: &mut Cluster) {
         if let Place::Known(node) = self.place
             && !cluster.has_node(node)
         {
@@ -66,21 +89,23 @@ impl Coordinator {
     }
 
     /// From when on a link is to carry the question.
-    pub(super) fn ready_at(&self, link: Link) -> Option<Instant> {
+    pub(crate) fn ready_at(&self, link: Link) -> Option<Instant> {
         match self.place {
             Place::Unknown { ask_after } if self.needed && link.lane == Lane::Control => Some(ask_after),
             _ => None,
         }
     }
 
-    pub(super) fn ask(&mut self, link: Link, cluster: &mut Cluster) -> Result<Work, Error> {
+    pub(crate) fn ask(&mut self, link: Link, cluster: &mut Cluster) -> Result<Work, Error> {
         let version = cluster.version::<FindCoordinatorRequest>(link, i16::MAX)?;
         self.place = Place::Asked(link);
+        let key_type = self.what as i8;
         let ask = if version < 4 {
-            FindCoordinatorRequest { key: self.group.clone(), ..FindCoordinatorRequest::default() }
+            FindCoordinatorRequest { key: self.key.clone(), key_type, ..FindCoordinatorRequest::default() }
         } else {
             FindCoordinatorRequest {
-                coordinator_keys: vec![self.group.clone()],
+                coordinator_keys: vec![self.key.clone()],
+                key_type,
                 ..FindCoordinatorRequest::default()
             }
         };
@@ -89,7 +114,7 @@ impl Coordinator {
     }
 
     /// Takes the answer in. An error is final: asking again would not help.
-    pub(super) fn answered(
+    pub(crate) fn answered(
         &mut self,
         now: Instant,
         link: Link,
@@ -100,7 +125,7 @@ impl Coordinator {
         if !matches!(self.place, Place::Asked(asked) if asked == link) {
             return Ok(());
         }
-        let named = response.coordinators.iter().find(|coordinator| coordinator.key == self.group);
+        let named = response.coordinators.iter().find(|coordinator| coordinator.key == self.key);
         let (code, node, host, port) = match named {
             Some(c) => (c.error_code, c.node_id, &c.host, c.port),
             None => (response.error_code, response.node_id, &response.host, response.port),
@@ -117,23 +142,23 @@ impl Coordinator {
         if code.is_ok() || code.is_retriable() || code == ErrorCode::UNKNOWN_SERVER_ERROR {
             return Ok(());
         }
-        Err(Error::from_code(code, format_args!("group {}: no coordinator", self.group)))
+        Err(Error::from_code(code, format_args!("{} {}: no coordinator", self.what.name(), self.key)))
     }
 
     /// It answered: what fails from now on is a new failure.
-    pub(super) fn alive(&mut self) {
+    pub(crate) fn alive(&mut self) {
         self.backoff.reset();
     }
 
     /// The question that was out on this link will not be answered.
-    pub(super) fn lost(&mut self, now: Instant, link: Link, random: &mut Random) {
+    pub(crate) fn lost(&mut self, now: Instant, link: Link, random: &mut Random) {
         if matches!(self.place, Place::Asked(asked) if asked == link) {
             self.place = Place::Unknown { ask_after: now + self.backoff.next(random) };
         }
     }
 
     /// It is not where we thought, or cannot be reached.
-    pub(super) fn fail(&mut self, now: Instant, random: &mut Random) {
+    pub(crate) fn fail(&mut self, now: Instant, random: &mut Random) {
         self.place = Place::Unknown { ask_after: now + self.backoff.next(random) };
         self.needed = self.always;
     }
