@@ -63,6 +63,7 @@ asks! {
     LeaveGroup: LeaveGroupRequest,
     OffsetCommit: OffsetCommitRequest,
     OffsetFetch: OffsetFetchRequest,
+    OffsetForLeaderEpoch: OffsetForLeaderEpochRequest,
 }
 
 /// The version of `R` to use with a peer: the highest that both have, at most `cap`.

@@ -69,7 +69,9 @@ impl Consumer {
             }
             let lent = i64::from(planted(Defect::CommitLent) && position.lease.finished() >= 0);
             if let Some(offset) = position.to_commit() {
-                let committed = Committed { offset: offset + lent, leader_epoch: -1, metadata: None };
+                let leader_epoch = position.epochs.before(offset);
+                position.epochs.forget_before(offset);
+                let committed = Committed { offset: offset + lent, leader_epoch, metadata: None };
                 finished.insert(named.clone(), committed);
                 position.committed = Some(offset);
                 position.uncommitted = 0;

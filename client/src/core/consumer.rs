@@ -4,6 +4,9 @@
 //! fetches fill the queue that the application empties. Each part owns its own requests. Invariant: what is committed for a
 //! partition is what its lease says is finished, and only while the lease holds.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::FetchResponse;
+use ottla_protocol::wire::Uuid;
 
 use super::ask::Answer;
-use super::backoff::Backoff;
 use super::cluster::Cluster;
+use super::epochs::Question;
 use super::fetch::{Fetch, Fetched, Positions};
 use super::group::{Group, GroupEvent};
 use super::offsets::{CommitId, Found, Offsets};
@@ -54,8 +58,13 @@ pub(crate) struct Consumer {
     pub(super) failures: VecDeque<Failure>,
     /// Look-ups of a reset that are out, by broker.
     pub(super) listings: BTreeMap<i32, BTreeMap<TopicPartition, Arc<Lease>>>,
+    /// What new leaders are asked, by broker.
+    pub(super) questions: BTreeMap<i32, BTreeMap<TopicPartition, Question>>,
+    /// Of the metadata that positions were compared with.
+    pub(super) generation_seen: u64,
     pub(super) retries: BTreeSet<(Instant, TopicPartition)>,
-    pub(super) retry_backoff: Backoff,
+    /// The first wait after a failure, and the longest.
+    pub(super) retry_backoff: (Duration, Duration),
     pub(super) commit_at: Option<Instant>,
     /// A commit that a revocation waits for, and the partitions to give up after it.
     pub(super) revoking: Option<(CommitId, Vec<TopicPartition>)>,
@@ -79,7 +88,7 @@ impl Consumer {
         seed: u64,
         now: Instant,
     ) -> Self {
-        let retry_backoff = Backoff::new(client.retry_backoff, client.retry_backoff_max);
+        let retry_backoff = (client.retry_backoff, client.retry_backoff_max);
         let group = config.group_id.is_some().then(|| {
             (Group::new(config.clone(), client.clone(), now), Offsets::new(config.clone(), client.clone()))
         });
@@ -93,6 +102,8 @@ impl Consumer {
             lent: 0,
             failures: VecDeque::new(),
             listings: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            generation_seen: 0,
             retries: BTreeSet::new(),
             retry_backoff,
             commit_at: None,
@@ -140,7 +151,10 @@ impl Consumer {
             self.cluster.metadata.want(now, &partition.topic);
             let place =
                 if self.group.is_some() { Place::Committed } else { Place::Reset(self.config.on_no_commit) };
-            self.positions.insert(partition.clone(), Position::new(place));
+            let mut position = Position::new(place);
+            position.topic_id =
+                self.cluster.metadata.topic(&partition.topic).map_or(Uuid::ZERO, |topic| topic.id);
+            self.positions.insert(partition.clone(), position);
         }
         match &mut self.group {
             Some((_, offsets)) => offsets.look_up(partitions),
@@ -300,6 +314,7 @@ impl Consumer {
     /// Lets every part go on as far as it can. Called at the end of whatever changes something.
     pub(super) fn step(&mut self, now: Instant) {
         self.cluster.step(now);
+        self.notice_new_topics();
         self.end_commits(now);
         if self.closing && self.unwatched.is_empty() && self.revoking.is_none() {
             self.group.iter_mut().for_each(|(group, _)| group.leave(now));
@@ -320,6 +335,7 @@ impl Consumer {
         if !self.closing {
             self.fetch.step(now, &self.positions, &mut self.cluster);
             self.want_listings();
+            self.want_confirmations();
         }
     }
 
@@ -389,8 +405,8 @@ impl Consumer {
             return;
         };
         match committed {
-            Some((offset, _)) => {
-                position.start_at(offset);
+            Some((offset, leader_epoch)) => {
+                position.start_at(offset, leader_epoch);
                 position.committed = Some(offset);
             }
             None => {
@@ -408,6 +424,7 @@ impl Consumer {
         for fetched in self.fetch.answered(link, response, &mut self.positions, &self.cluster) {
             let Some(position) = self.positions.get_mut(&fetched.partition) else { continue };
             if fetched.answer.error_code.is_ok() {
+                position.attempts = 0;
                 let end = match self.config.isolation_level {
                     crate::config::IsolationLevel::ReadCommitted => fetched.answer.last_stable_offset,
                     crate::config::IsolationLevel::ReadUncommitted => fetched.answer.high_watermark,
@@ -429,50 +446,12 @@ impl Consumer {
     /// A partition was not fetched.
     fn refused(&mut self, now: Instant, node: i32, fetched: &Fetched<'_>) {
         let (partition, answer, code) = (&fetched.partition, fetched.answer, fetched.answer.error_code);
-        let Some(position) = self.positions.get_mut(partition) else { return };
         if code == ErrorCode::OFFSET_OUT_OF_RANGE {
-            let Place::At(offset) = position.place else { return };
-            return self.out_of_range(partition.clone(), offset, answer.log_start_offset);
+            return self.out_of_range(now, partition, answer.log_start_offset);
         }
-        if code.needs_refresh() {
-            let hint = &answer.current_leader;
-            let metadata = &mut self.cluster.metadata;
-            metadata.hint(&partition.topic, partition.partition, hint.leader_id, hint.leader_epoch);
-            if code == ErrorCode::NOT_LEADER_OR_FOLLOWER {
-                metadata.deny(&partition.topic, partition.partition, node);
-            }
-            metadata.refresh(now, &mut self.cluster.random);
-        }
-        if code.is_retriable() || code.needs_refresh() {
-            let retry_at = now + self.retry_backoff.next(&mut self.cluster.random);
-            self.retry_backoff.reset();
-            position.retry_at = Some(retry_at);
-            self.retries.insert((retry_at, partition.clone()));
-            return;
-        }
-        position.place = Place::Failed;
-        let kind = match code {
-            ErrorCode::TOPIC_AUTHORIZATION_FAILED => ErrorKind::Authorization,
-            _ => ErrorKind::Broker,
-        };
-        let error = Error::new(kind, format!("{partition}: {code}")).with_code(code);
-        self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
-    }
-
-    fn out_of_range(&mut self, partition: TopicPartition, offset: i64, log_start: i64) {
-        let Some(position) = self.positions.get_mut(&partition) else { return };
-        let reset = self.config.on_out_of_range;
-        let start = if log_start >= 0 { format!(", which starts at {log_start}") } else { String::new() };
-        let message = format!("{partition}: offset {offset} is not in the log{start}");
-        tracing::warn!(%partition, offset, log_start, ?reset, "the position is out of range");
-        if reset == Reset::Error {
-            position.place = Place::Failed;
-            let error =
-                Error::new(ErrorKind::OffsetOutOfRange, message).with_code(ErrorCode::OFFSET_OUT_OF_RANGE);
-            self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
-        } else {
-            position.place = Place::Reset(reset);
-        }
+        let hint = &answer.current_leader;
+        self.cluster.metadata.hint(&partition.topic, partition.partition, hint.leader_id, hint.leader_epoch);
+        self.not_served(now, node, partition, code);
     }
 
     // Time.
@@ -539,6 +518,7 @@ impl Consumer {
             Answer::Metadata(response) => self.cluster.answered(now, link, response),
             Answer::Fetch(response) => self.fetched(now, link, response),
             Answer::ListOffsets(response) => self.listed(now, link, response),
+            Answer::OffsetForLeaderEpoch(response) => self.confirmed(now, link, response),
             _ => {
                 if let Some((group, offsets)) = &mut self.group
                     && !group.handle(now, link, answer, &mut self.cluster)
@@ -556,6 +536,7 @@ impl Consumer {
             _ => {
                 if link.lane == Lane::Control {
                     self.listings.remove(&link.node);
+                    self.questions.remove(&link.node);
                 }
                 if let Some((group, offsets)) = &mut self.group {
                     group.lost(now, link, &mut self.cluster);
@@ -606,7 +587,10 @@ impl Machine for Consumer {
                 return work;
             }
         }
-        if self.wants_listing(link) { self.list(link) } else { None }
+        if self.wants_listing(link) {
+            return self.list(link);
+        }
+        if self.wants_confirmation(link) { self.ask_for_confirmation(link) } else { None }
     }
 
     fn wants(&self, now: Instant, link: Link) -> bool {
@@ -622,7 +606,11 @@ impl Machine for Consumer {
             Lane::Fetch | Lane::Aside => {
                 !self.closing && self.fetch.wants(now, link, &self.positions, &self.cluster)
             }
-            _ => self.group.as_ref().is_some_and(group) || self.wants_listing(link),
+            _ => {
+                self.group.as_ref().is_some_and(group)
+                    || self.wants_listing(link)
+                    || self.wants_confirmation(link)
+            }
         }
     }
 

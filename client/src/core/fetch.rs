@@ -36,6 +36,8 @@ struct Broker {
     session: Session,
     poll: Option<Out>,
     aside: Option<Out>,
+    /// Fetches aside since the last long poll that brought nothing.
+    empty_asides: u32,
 }
 
 impl Broker {
@@ -46,8 +48,8 @@ impl Broker {
 
 /// How long a partition waits for the long poll of its broker to end before it is asked for aside.
 const PATIENCE: Duration = Duration::from_millis(5);
-/// How long a broker may hold a fetch aside. Short: what becomes fetchable meanwhile waits for it, and the next long poll
-/// takes its partitions over.
+/// How long a broker may hold the first fetch aside. Short: what becomes fetchable meanwhile waits for it, and so does the
+/// next long poll, which takes its partitions over. Each one that brings nothing doubles it, up to four times as long.
 const ASIDE_WAIT: Duration = Duration::from_millis(20);
 /// The versions that a consumer speaks; version 18 adds a field for followers only.
 const VERSION_MAX: i16 = 17;
@@ -80,10 +82,9 @@ impl Fetch {
         let enough = usize::try_from(self.config.max_partition_fetch_bytes).unwrap_or(usize::MAX);
         let open =
             !position.lease.is_paused() && position.retry_at.is_none() && position.waiting_bytes < enough;
-        if !open || !matches!(position.place, Place::At(_)) {
-            return None;
-        }
-        cluster.metadata.partition(&partition.topic, partition.partition)?.leader
+        let Place::At(offset) = position.place else { return None };
+        let known = cluster.metadata.partition(&partition.topic, partition.partition)?;
+        known.leader.filter(|_| open && !position.epochs.is_doubtful(offset, known.leader_epoch))
     }
 
     /// The partitions that may be fetched from a broker and are not asked for.
@@ -133,7 +134,8 @@ impl Fetch {
         let poll = broker.and_then(|broker| broker.poll.as_ref());
         let in_turn = match link.lane {
             Lane::Aside => poll.is_some_and(|out| out.since + PATIENCE <= now),
-            _ => true,
+            // Or what is asked for aside would stay so for ever, at a short wait.
+            _ => broker.is_none_or(|broker| broker.aside.is_none()),
         };
         in_turn && self.fetchable(link.node, positions, cluster).next().is_some()
     }
@@ -207,7 +209,8 @@ impl Fetch {
         };
         if link.lane == Lane::Aside {
             // Without a session: those of the long poll stay as they are.
-            request.max_wait_ms = wire_millis(self.config.fetch_max_wait.min(ASIDE_WAIT));
+            let wait = ASIDE_WAIT * 2_u32.pow(broker.empty_asides.min(2));
+            request.max_wait_ms = wire_millis(self.config.fetch_max_wait.min(wait));
             request.topics = session::group(wanted.iter());
             broker.aside = out;
         } else {
@@ -215,6 +218,7 @@ impl Fetch {
             (request.session_id, request.session_epoch) = (difference.session_id, difference.session_epoch);
             (request.topics, request.forgotten_topics_data) = (difference.topics, difference.forgotten);
             broker.poll = out;
+            broker.empty_asides = 0;
         }
         let timeout = cluster.config.request_timeout + self.config.fetch_max_wait;
         Some(Work::Request(Request { ask: Ask::Fetch(request), version, timeout, answered: true }))
@@ -248,6 +252,11 @@ impl Fetch {
             } else {
                 broker.session.reset();
             }
+        }
+        if let Some(broker) = self.brokers.get_mut(&link.node).filter(|_| link.lane == Lane::Aside) {
+            let mut answers = response.responses.iter().flat_map(|topic| &topic.partitions);
+            let brought = answers.any(|p| p.records.0.as_ref().is_some_and(|records| !records.is_empty()));
+            broker.empty_asides = if brought { 0 } else { broker.empty_asides.saturating_add(1) };
         }
         let mut fetched = Vec::new();
         for topic in &response.responses {
@@ -286,6 +295,11 @@ impl Fetch {
         let end = last_offset(&records).map(|last| last.saturating_add(1));
         if end.is_some_and(|end| end <= from) {
             return true;
+        }
+        position.epochs.forget_before(position.lease.finished());
+        for batch in batches(&records).map_while(Result::ok) {
+            let header = batch.header();
+            position.epochs.begin(header.base_offset, header.partition_leader_epoch);
         }
         let bytes = records.len();
         let aborted = fetched.answer.aborted_transactions.clone().unwrap_or_default();

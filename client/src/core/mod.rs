@@ -18,6 +18,7 @@ pub(crate) mod batch;
 pub(crate) mod cluster;
 mod commits;
 pub(crate) mod consumer;
+mod epochs;
 pub(crate) mod coordinator;
 pub(crate) mod fetch;
 pub(crate) mod group;

@@ -186,6 +186,19 @@ impl Offsets {
         }
     }
 
+    /// The topic is another one under the same name: what was to be committed, or is known of commits, is of the old one.
+    pub(crate) fn start_over(&mut self, partition: &TopicPartition, look_up: bool) {
+        if !self.held.contains_key(partition) {
+            return;
+        }
+        self.forget([partition.clone()]);
+        if look_up {
+            self.look_up([partition.clone()]);
+        } else {
+            self.held.insert(partition.clone(), -1);
+        }
+    }
+
     /// Commits these, and whatever is still on its way: the call is resolved when all of it is.
     pub(crate) fn commit(&mut self, now: Instant, offsets: BTreeMap<TopicPartition, Committed>) -> CommitId {
         let id = CommitId(self.number());

@@ -11,8 +11,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use ottla_protocol::messages::AbortedTransaction;
+use ottla_protocol::wire::Uuid;
 
 use super::TopicPartition;
+use super::epochs::Epochs;
 use crate::config::Reset;
 use crate::error::Error;
 
@@ -94,8 +96,14 @@ pub(crate) enum Place {
 pub(crate) struct Position {
     pub(crate) place: Place,
     pub(crate) lease: Arc<Lease>,
+    /// The topic that it is a place in, which may be deleted and created again; zero while nobody knows.
+    pub(crate) topic_id: Uuid,
+    /// Of the records in front of it.
+    pub(crate) epochs: Epochs,
     /// Not to be asked for before this time.
     pub(crate) retry_at: Option<Instant>,
+    /// Attempts that failed since the last one that did not.
+    pub(crate) attempts: u32,
     /// A request for it is out.
     pub(crate) asked: bool,
     pub(crate) waiting: VecDeque<Chunk>,
@@ -114,7 +122,10 @@ impl Position {
         Self {
             place,
             lease: Lease::new(start, false),
+            topic_id: Uuid::ZERO,
+            epochs: Epochs::default(),
             retry_at: None,
+            attempts: 0,
             asked: false,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -130,14 +141,19 @@ impl Position {
         self.lease.recall();
         self.lease = Lease::new(start, self.lease.is_paused());
         (self.place, self.retry_at, self.asked, self.uncommitted) = (place, None, false, 0);
+        (self.epochs, self.attempts) = (Epochs::default(), 0);
         self.waiting.clear();
         std::mem::take(&mut self.waiting_bytes)
     }
 
-    /// Learns where it is to start, from the group or from the log.
-    pub(crate) fn start_at(&mut self, offset: i64) {
+    /// Learns where it is to start, from the group or from the log, and under which leader epoch the record in front of it
+    /// was written, -1 if nobody knows.
+    pub(crate) fn start_at(&mut self, offset: i64, leader_epoch: i32) {
         self.place = Place::At(offset);
         self.lease.finish(offset);
+        self.attempts = 0;
+        self.epochs = Epochs::default();
+        self.epochs.begin(offset.saturating_sub(1), leader_epoch);
     }
 
     /// What is finished and not committed yet.

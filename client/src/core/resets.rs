@@ -1,7 +1,8 @@
-//! Where a partition starts to be read when no position says it: at the log's beginning or at its end.
+//! Where a partition is read on when its position says it no longer: at the log's beginning, at its end, or not at all.
 //!
-//! It owns the look-ups (ListOffsets) that are out, one a broker. It refuses to choose: which end a reset means was decided
-//! by the configuration or by a seek. Invariant: an answer counts only for the lease under which it was asked for.
+//! It owns the look-ups (ListOffsets) that are out, one a broker, and the waits after refusals. It refuses to choose: which
+//! end a reset means was decided by the configuration or by a seek. Invariants: an answer counts only for the lease under
+//! which it was asked for; a position that nobody moved changes only with a warning in the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,10 +12,12 @@ use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic, ListedPartition,
 };
+use ottla_protocol::wire::Uuid;
 
 use super::ask::Ask;
+use super::backoff::Backoff;
 use super::consumer::Consumer;
-use super::positions::{Failure, Place, Position};
+use super::positions::{Failure, Lease, Place, Position};
 use super::{Lane, Link, Request, TopicPartition, Work};
 use crate::config::{Reset, wire_millis};
 use crate::error::{Error, ErrorKind};
@@ -73,19 +76,28 @@ impl Consumer {
 
     pub(super) fn listed(&mut self, now: Instant, link: Link, response: &ListOffsetsResponse) {
         self.cluster.throttle(now, link, response.throttle_time_ms);
-        let leases = self.listings.remove(&link.node).unwrap_or_default();
+        let mut leases = self.listings.remove(&link.node).unwrap_or_default();
         for topic in &response.topics {
             for answer in &topic.partitions {
                 let partition =
                     TopicPartition { topic: topic.name.clone(), partition: answer.partition_index };
-                let Some(lease) = leases.get(&partition) else { continue };
-                let holds =
-                    |p: &&mut Position| Arc::ptr_eq(&p.lease, lease) && matches!(p.place, Place::Reset(_));
-                if self.positions.get_mut(&partition).filter(holds).is_some() {
+                let Some(lease) = leases.remove(&partition) else { continue };
+                if self.is_to_list(&partition, &lease) {
                     self.start_from_log(now, link.node, &partition, answer);
                 }
             }
         }
+        // What the answer leaves out is asked again, but not at once.
+        for (partition, lease) in leases {
+            if self.is_to_list(&partition, &lease) {
+                self.retry_later(now, &partition);
+            }
+        }
+    }
+
+    fn is_to_list(&self, partition: &TopicPartition, lease: &Arc<Lease>) -> bool {
+        let holds = |p: &&Position| Arc::ptr_eq(&p.lease, lease) && matches!(p.place, Place::Reset(_));
+        self.positions.get(partition).filter(holds).is_some()
     }
 
     pub(super) fn start_from_log(
@@ -98,23 +110,110 @@ impl Consumer {
         let Some(position) = self.positions.get_mut(partition) else { return };
         let code = answer.error_code;
         if code.is_ok() && answer.offset >= 0 {
-            position.start_at(answer.offset);
+            // The epoch is that of the record at the offset, which says nothing of the one in front of it.
+            position.start_at(answer.offset, -1);
             position.committed = Some(answer.offset);
-        } else if code.is_retriable() || code.needs_refresh() {
-            let retry_at = now + self.retry_backoff.next(&mut self.cluster.random);
-            self.retry_backoff.reset();
-            position.retry_at = Some(retry_at);
-            self.retries.insert((retry_at, partition.clone()));
+        } else {
+            // No offset and no error is an answer that cannot be true.
+            let code = if code.is_ok() { ErrorCode::UNKNOWN_SERVER_ERROR } else { code };
+            self.not_served(now, node, partition, code);
+        }
+    }
+
+    /// A broker refused something about a partition: it is tried again after a wait, or has failed.
+    pub(super) fn not_served(
+        &mut self,
+        now: Instant,
+        node: i32,
+        partition: &TopicPartition,
+        code: ErrorCode,
+    ) {
+        if code.is_retriable() || code.needs_refresh() {
             if code == ErrorCode::NOT_LEADER_OR_FOLLOWER {
                 self.cluster.metadata.deny(&partition.topic, partition.partition, node);
             }
-            self.cluster.metadata.refresh(now, &mut self.cluster.random);
-        } else {
-            position.place = Place::Failed;
+            if code.needs_refresh() {
+                self.cluster.metadata.refresh(now, &mut self.cluster.random);
+            }
+            return self.retry_later(now, partition);
+        }
+        let Some(position) = self.positions.get_mut(partition) else { return };
+        position.place = Place::Failed;
+        let kind = match code {
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED => ErrorKind::Authorization,
+            _ => ErrorKind::Broker,
+        };
+        let error = Error::new(kind, format!("{partition}: {code}")).with_code(code);
+        self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
+    }
+
+    /// Nothing is asked about a partition for a while: the longer, the more often it failed.
+    pub(super) fn retry_later(&mut self, now: Instant, partition: &TopicPartition) {
+        let Some(position) = self.positions.get_mut(partition) else { return };
+        let mut backoff = Backoff::after(self.retry_backoff, position.attempts);
+        position.attempts = position.attempts.saturating_add(1);
+        let retry_at = now + backoff.next(&mut self.cluster.random);
+        position.retry_at = Some(retry_at);
+        self.retries.insert((retry_at, partition.clone()));
+    }
+
+    /// The position is not in the log. What was fetched before is read first, for it may be nowhere else.
+    pub(super) fn out_of_range(&mut self, now: Instant, partition: &TopicPartition, log_start: i64) {
+        let Some(position) = self.positions.get_mut(partition) else { return };
+        let Place::At(offset) = position.place else { return };
+        if position.lease.finished() != offset {
+            return self.retry_later(now, partition);
+        }
+        let reset = self.config.on_out_of_range;
+        tracing::warn!(%partition, offset, log_start, ?reset, "the position is out of range");
+        let start = if log_start >= 0 { format!(", which starts at {log_start}") } else { String::new() };
+        self.reset(partition, format!("{partition}: offset {offset} is not in the log{start}"));
+    }
+
+    /// The position means nothing any more: goes on as `on_out_of_range` says.
+    fn reset(&mut self, partition: &TopicPartition, why: String) {
+        let Some(position) = self.positions.get_mut(partition) else { return };
+        let reset = self.config.on_out_of_range;
+        let place = if reset == Reset::Error { Place::Failed } else { Place::Reset(reset) };
+        self.fetch.release(position.go_to(place));
+        if reset == Reset::Error {
             let error =
-                Error::new(ErrorKind::Broker, format!("{partition}: no offset to start from: {code}"))
-                    .with_code(code);
+                Error::new(ErrorKind::OffsetOutOfRange, why).with_code(ErrorCode::OFFSET_OUT_OF_RANGE);
             self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
+        }
+        self.queue.retain(|queued| queued != partition);
+    }
+
+    /// Looks at the ids of topics when metadata has changed: a topic that was deleted and created again has another one, and
+    /// neither position nor commit of the old log means anything in the new (F16).
+    pub(super) fn notice_new_topics(&mut self) {
+        if self.generation_seen == self.cluster.metadata.generation {
+            return;
+        }
+        self.generation_seen = self.cluster.metadata.generation;
+        let mut recreated = Vec::new();
+        for (partition, position) in &mut self.positions {
+            let id = self.cluster.metadata.topic(&partition.topic).map_or(Uuid::ZERO, |topic| topic.id);
+            if id != Uuid::ZERO && id != position.topic_id {
+                let before = std::mem::replace(&mut position.topic_id, id);
+                recreated.extend((before != Uuid::ZERO).then(|| partition.clone()));
+            }
+        }
+        for partition in recreated {
+            let Some(position) = self.positions.get_mut(&partition) else { continue };
+            (position.committed, position.readable_end) = (None, None);
+            let place = position.place;
+            if let Some((_, offsets)) = &mut self.group {
+                offsets.start_over(&partition, place == Place::Committed);
+            }
+            if let Place::At(offset) = place {
+                let reset = self.config.on_out_of_range;
+                tracing::warn!(%partition, offset, ?reset, "the topic was deleted and created again");
+                let why = format!(
+                    "{partition}: the topic was deleted and created again; offset {offset} is of the old one"
+                );
+                self.reset(&partition, why);
+            }
         }
     }
 }
