@@ -26,6 +26,8 @@ struct Node {
     port: u16,
     rack: Option<Str>,
     backoff: Backoff,
+    /// How long the next dial may take: longer after each that failed (KIP-601).
+    setup_timeout: Backoff,
     dial_after: Instant,
     dialling: bool,
 }
@@ -79,13 +81,16 @@ impl Cluster {
     }
 
     fn add_node(&mut self, now: Instant, id: i32, host: Str, port: u16, rack: Option<Str>) {
-        let backoff = Backoff::new(self.config.reconnect_backoff, self.config.reconnect_backoff_max);
+        let config = &self.config;
+        let backoff = Backoff::new(config.reconnect_backoff, config.reconnect_backoff_max);
+        let setup_timeout = Backoff::new(config.socket_setup_timeout, config.socket_setup_timeout_max);
         match self.nodes.get_mut(&id) {
             Some(node) if node.host == host && node.port == port => node.rack = rack,
             _ => {
                 let moved = Error::new(ErrorKind::Connect, format!("broker {id} moved to {host}:{port}"));
                 self.close_links(id, &moved);
-                let node = Node { host, port, rack, backoff, dial_after: now, dialling: false };
+                let node =
+                    Node { host, port, rack, backoff, setup_timeout, dial_after: now, dialling: false };
                 self.nodes.insert(id, node);
             }
         }
@@ -169,9 +174,22 @@ impl Cluster {
         })
     }
 
+    /// The level at which the cluster has a feature switched on, as the broker of an open link said; 0 where it names none.
+    pub(crate) fn feature(&self, link: Link, name: &str) -> Option<i16> {
+        match self.links.get(&link) {
+            Some(Phase::Open { versions, .. }) => Some(versions.feature(name).unwrap_or(0)),
+            _ => None,
+        }
+    }
+
     /// What stands in the way of reaching the cluster, as far as anybody knows.
-    pub(crate) fn failure(&self) -> Option<&Error> {
-        self.failure.as_ref()
+    pub(crate) fn failure(&self) -> Option<Error> {
+        let silent = || {
+            let asked = self.asked.filter(|_| self.metadata.succeeded.is_none())?;
+            let Node { host, port, .. } = self.nodes.get(&asked.node)?;
+            Some(Error::new(ErrorKind::Connect, format!("no answer from {host}:{port} so far")))
+        };
+        self.failure.clone().or_else(silent)
     }
 
     /// An answer asked for silence; what is already on the way is answered all the same (KIP-219).
@@ -195,6 +213,7 @@ impl Cluster {
     pub(crate) fn opened(&mut self, link: Link, versions: Versions) {
         if let Some(node) = self.nodes.get_mut(&link.node) {
             node.dialling = false;
+            node.setup_timeout.reset();
         }
         self.failure = None;
         self.links.insert(link, Phase::Open { versions, muted: None, close: None });
@@ -282,12 +301,8 @@ impl Cluster {
         self.links.insert(link, Phase::Dialling);
         let node = self.nodes.get_mut(&link.node)?;
         node.dialling = true;
-        Some(Dial {
-            link,
-            host: node.host.clone(),
-            port: node.port,
-            timeout: self.config.socket_setup_timeout,
-        })
+        let timeout = node.setup_timeout.next(&mut self.random);
+        Some(Dial { link, host: node.host.clone(), port: node.port, timeout })
     }
 
     fn diallable(&self, now: Instant) -> Option<Link> {
@@ -356,5 +371,51 @@ impl Cluster {
         let wanted = self.links.iter().filter(|(_, phase)| matches!(phase, Phase::Wanted));
         let nodes = wanted.filter_map(|(link, _)| self.nodes.get(&link.node));
         nodes.filter(|n| !n.dialling).map(|n| n.dial_after).chain(ask).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(now: Instant) -> Cluster {
+        let mut config = ClientConfig { bootstrap: vec![("far".into(), 9092)], ..ClientConfig::default() };
+        config.socket_setup_timeout = Duration::from_millis(100);
+        config.socket_setup_timeout_max = Duration::from_millis(300);
+        Cluster::new(config.into(), 1, now)
+    }
+
+    fn dial(cluster: &mut Cluster, now: &mut Instant) -> Dial {
+        *now += Duration::from_secs(10);
+        cluster.poll_dial(*now).expect("metadata is wanted")
+    }
+
+    #[test]
+    fn each_dial_that_fails_gives_the_next_one_more_time() {
+        let mut now = Instant::now();
+        let mut cluster = cluster(now);
+        let check = |dial: &Dial, millis: u32| {
+            let middle = Duration::from_millis(u64::from(millis));
+            let fifth = middle / 5;
+            assert!(dial.timeout >= middle - fifth && dial.timeout <= middle + fifth, "{dial:?}");
+        };
+        for millis in [100, 200, 300, 300] {
+            let dial = dial(&mut cluster, &mut now);
+            check(&dial, millis);
+            cluster.lost(now, dial.link, &Error::new(ErrorKind::Connect, "refused"));
+        }
+        let opened = dial(&mut cluster, &mut now).link;
+        cluster.opened(opened, Versions::default());
+        cluster.lost(now, opened, &Error::new(ErrorKind::Connect, "reset"));
+        check(&dial(&mut cluster, &mut now), 100);
+    }
+
+    #[test]
+    fn who_has_not_answered_yet_is_named_before_anything_has_failed() {
+        let mut now = Instant::now();
+        let mut cluster = cluster(now);
+        dial(&mut cluster, &mut now);
+        let failure = cluster.failure().expect("nobody has answered");
+        assert_eq!(failure.to_string(), "no answer from far:9092 so far");
     }
 }

@@ -35,17 +35,18 @@ impl Connection {
         timeout: Duration,
     ) -> Result<Self, Error> {
         let peer: Arc<str> = format!("{host}:{port}").into();
-        let late = || Error::new(ErrorKind::Connect, format!("no connection to {peer} within {timeout:?}"));
-        let open = async {
-            let stream = world.connect(host, port).await.map_err(|e| {
-                Error::new(ErrorKind::Connect, format!("cannot connect to {peer}: {e}")).with_source(e)
-            })?;
-            let (peer, versions) = (peer.clone(), Versions::default());
-            let mut this = Self { stream, inbox: BytesMut::new(), correlation_id: 0, peer, versions, config };
-            this.versions = super::handshake::api_versions(&mut this).await?;
-            Ok(this)
-        };
-        tokio::time::timeout(timeout, open).await.unwrap_or_else(|_| Err(late()))
+        let deadline = tokio::time::Instant::now() + timeout;
+        let late =
+            |what: &str| Error::new(ErrorKind::Connect, format!("no {what} {peer} within {timeout:.1?}"));
+        let connect = tokio::time::timeout_at(deadline, world.connect(host, port)).await;
+        let stream = connect.map_err(|_| late("connection to"))?.map_err(|e| {
+            Error::new(ErrorKind::Connect, format!("cannot connect to {peer}: {e}")).with_source(e)
+        })?;
+        let (inbox, versions) = (BytesMut::new(), Versions::default());
+        let mut this = Self { stream, inbox, correlation_id: 0, peer: peer.clone(), versions, config };
+        let shake = tokio::time::timeout_at(deadline, super::handshake::api_versions(&mut this)).await;
+        this.versions = shake.map_err(|_| late("Kafka answer from"))??;
+        Ok(this)
     }
 
     /// The highest version of `R` that both sides have.
@@ -145,4 +146,21 @@ pub(super) fn mismatch(peer: &str, expected: i32, got: i32) -> Error {
 pub(super) fn undecodable(peer: &str, what: &str, cause: ottla_protocol::wire::DecodeError) -> Error {
     Error::new(ErrorKind::Protocol, format!("answer to {what} from {peer} cannot be read: {cause}"))
         .with_source(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Tcp;
+
+    #[tokio::test]
+    async fn a_peer_that_accepts_and_says_nothing_is_blamed_for_that() {
+        let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = mute.local_addr().unwrap().port();
+        let timeout = Duration::from_millis(50);
+        let opened = Connection::open(&Tcp::default(), Arc::default(), "127.0.0.1", port, timeout).await;
+        let error = opened.err().expect("nobody answers");
+        assert_eq!(error.kind(), ErrorKind::Connect);
+        assert_eq!(error.to_string(), format!("no Kafka answer from 127.0.0.1:{port} within 50.0ms"));
+    }
 }
