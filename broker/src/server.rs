@@ -242,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         after: After,
     ) -> Result<(), Ended> {
         if let (Answer::ApiVersions(answer), Some(caps)) = (&mut answer, &self.caps) {
-            answer.api_keys = versions::advertised(Some(caps));
+            versions::narrow(answer, caps);
         }
         if let Some(ms) = after.throttle_ms {
             answer.throttle(ms);
@@ -277,8 +277,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         } else {
             let mut written = 0;
             while written < length {
-                let mut slices = Vec::with_capacity(2 * self.outbox.bodies.len() + 1);
-                self.outbox.slices(written, &mut slices);
+                let slices: Vec<_> = self.outbox.slices(written).collect();
                 match self.stream.write_vectored(&slices).await? {
                     0 => return Err(io::ErrorKind::WriteZero.into()),
                     count => written += count,

@@ -25,9 +25,7 @@ const LENGTH_BYTES: usize = 4;
 /// encode_request(&HeartbeatRequest::default(), 0, 1, None, &mut frame)?;
 ///
 /// // A socket took ten bytes; this is left to write.
-/// let mut slices = Vec::new();
-/// frame.slices(10, &mut slices);
-/// assert_eq!(slices.iter().map(|slice| slice.len()).sum::<usize>(), frame.len() - 10);
+/// assert_eq!(frame.slices(10).map(|slice| slice.len()).sum::<usize>(), frame.len() - 10);
 /// # Ok::<(), ottla_protocol::wire::EncodeError>(())
 /// ```
 #[derive(Debug, Clone, Default)]
@@ -55,31 +53,24 @@ impl Frame {
         self.bodies.clear();
     }
 
-    /// Appends to `out` what a vectored write has to write after `skip` bytes were written already.
-    pub fn slices<'a>(&'a self, skip: usize, out: &mut Vec<IoSlice<'a>>) {
+    /// What a vectored write has to write after `skip` bytes were written already.
+    pub fn slices(&self, skip: usize) -> impl Iterator<Item = IoSlice<'_>> {
+        let positions = || self.bodies.iter().map(|(position, _)| *position);
+        let starts = std::iter::once(0).chain(positions());
+        let heads = starts.zip(positions().chain([self.head.len()])).map(|(from, to)| &self.head[from..to]);
+        let bodies = self.bodies.iter().map(|(_, body)| &body[..]).chain([&[][..]]);
         let mut skip = skip;
-        let mut push = |part: &'a [u8]| {
+        heads.zip(bodies).flat_map(|(head, body)| [head, body]).filter_map(move |part| {
             let skipped = skip.min(part.len());
             skip -= skipped;
-            if skipped < part.len() {
-                out.push(IoSlice::new(&part[skipped..]));
-            }
-        };
-        let mut written = 0;
-        for (position, body) in &self.bodies {
-            push(&self.head[written..*position]);
-            push(body);
-            written = *position;
-        }
-        push(&self.head[written..]);
+            (skipped < part.len()).then(|| IoSlice::new(&part[skipped..]))
+        })
     }
 
     /// The frames in one piece. Copies everything, so it is for tests and for peers in the same process.
     pub fn to_bytes(&self) -> Bytes {
-        let mut slices = Vec::new();
-        self.slices(0, &mut slices);
         let mut bytes = BytesMut::with_capacity(self.len());
-        slices.iter().for_each(|slice| bytes.put_slice(slice));
+        self.slices(0).for_each(|slice| bytes.put_slice(&slice));
         bytes.freeze()
     }
 
@@ -331,8 +322,7 @@ mod tests {
         let all = frame.to_bytes();
         assert_eq!(frame.len(), all.len());
         for skip in 0..=all.len() {
-            let mut slices = Vec::new();
-            frame.slices(skip, &mut slices);
+            let slices: Vec<IoSlice<'_>> = frame.slices(skip).collect();
             assert!(slices.iter().all(|slice| !slice.is_empty()));
             let rest: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
             assert_eq!(rest, all[skip..], "after {skip} bytes");

@@ -27,6 +27,9 @@ use crate::core::{Answer, Input, Link, Machine, Request, Work};
 use crate::error::{Error, ErrorKind};
 use crate::world::{Stream, pause};
 
+/// How many pieces of a frame one write is given; the next write takes the rest.
+const SLICES_AT_ONCE: usize = 64;
+
 /// A request that waits for its answer.
 struct Sent {
     correlation_id: i32,
@@ -211,9 +214,9 @@ impl<M: Machine> Io<M> {
 
     fn write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while self.written < self.frame.len() {
-            let mut slices: Vec<IoSlice<'_>> = Vec::new();
-            self.frame.slices(self.written, &mut slices);
-            let n = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices))
+            let mut slices = [IoSlice::new(&[]); SLICES_AT_ONCE];
+            let count = self.frame.slices(self.written).zip(&mut slices).map(|(s, room)| *room = s).count();
+            let n = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..count]))
                 .map_err(|e| lost(&self.peer, e))?;
             if n == 0 {
                 return Poll::Ready(Err(hung_up(&self.peer)));

@@ -227,7 +227,8 @@ impl Compressor {
     }
 
     /// Compresses the body of a batch into a buffer of its own, with [`HEADER_BYTES`] spare bytes in front for
-    /// [`stamp()`](super::stamp()). [`Codec::NONE`] copies.
+    /// [`stamp()`](super::stamp()). [`Codec::NONE`] copies. The buffer has room for as many bytes as the body had, so
+    /// that a batch like this one can be built in it afterwards without growing it.
     ///
     /// # Errors
     /// [`CompressionError::Failed`] if the codec does.
@@ -235,7 +236,7 @@ impl Compressor {
         let mut output = std::mem::take(&mut self.output);
         output.clear();
         let result = self.compress_into(codec, body, &mut output).map(|()| {
-            let mut batch = BytesMut::with_capacity(HEADER_BYTES + output.len());
+            let mut batch = BytesMut::with_capacity(HEADER_BYTES + output.len().max(body.len()));
             batch.put_bytes(0, HEADER_BYTES);
             batch.put_slice(&output);
             batch
