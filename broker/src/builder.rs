@@ -4,6 +4,7 @@ use crate::broker::Broker;
 use crate::core::sessions::Sessions;
 use crate::core::settings::{Honoured, SettingError, Settings, TopicSettings};
 use crate::core::topics::is_legal_name;
+use crate::core::transactions::VERSION_MAX;
 use crate::core::{Cluster, Node};
 use crate::tcp::TestBroker;
 use crate::world::{RealWorld, World};
@@ -28,6 +29,9 @@ pub enum StartError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// There is no such level of the feature `transaction.version`.
+    #[error("transaction.version {0}: there are 0 to {VERSION_MAX}")]
+    TransactionVersion(i16),
     /// There must be at least one node, and not more than 100.
     #[error("{0} nodes: there must be 1 to 100")]
     Nodes(usize),
@@ -54,6 +58,7 @@ pub struct Builder {
     racks: Vec<(i32, String)>,
     topics: Vec<(String, i32)>,
     settings: Vec<(String, String)>,
+    transaction_version: i16,
     world: Arc<dyn World>,
 }
 
@@ -75,6 +80,7 @@ impl Default for Builder {
             racks: Vec::new(),
             topics: Vec::new(),
             settings: Vec::new(),
+            transaction_version: VERSION_MAX,
             world: Arc::new(RealWorld),
         }
     }
@@ -103,6 +109,13 @@ impl Builder {
     /// A setting by Kafka's name.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// The finalized level of the feature `transaction.version`: 1 for transactions that keep their epoch, as before Apache
+    /// Kafka 4.0; 2, the default, for those of KIP-890. [`Broker::set_transaction_version`] changes it later.
+    pub fn transaction_version(mut self, level: i16) -> Self {
+        self.transaction_version = level;
         self
     }
 
@@ -159,6 +172,8 @@ impl Builder {
             return Err(StartError::Nodes(self.nodes));
         }
         let mut cluster = Cluster::new(settings, self.world.random());
+        let level = self.transaction_version;
+        cluster.set_transaction_version(level).map_err(|_| StartError::TransactionVersion(level))?;
         for id in (1..).take(self.nodes) {
             let advertised = self.hosts.iter().rev().find(|(node, ..)| *node == id);
             let (host, port) = advertised

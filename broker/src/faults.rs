@@ -49,6 +49,10 @@ impl fmt::Debug for Effect {
 
 /// A rule that makes requests go wrong. It acts once, unless [`Fault::times`] or [`Fault::always`] says otherwise.
 ///
+/// A transaction coordinator writes markers by itself. A fault on `WRITE_TXN_MARKERS` without a topic acts on those too,
+/// once a transaction: a delay keeps it prepared for so long, so that its producer meets CONCURRENT_TRANSACTIONS; anything
+/// else lets the writing fail and be tried again.
+///
 /// ```
 /// use ottla_broker::Fault;
 /// use ottla_protocol::api::ApiKey;
@@ -263,6 +267,18 @@ impl Faults {
                 && fault.matches(key, node)
                 && fault.client_id.as_deref().is_none_or(|it| it == client_id)
                 && fault.topic.as_deref().is_none_or(|topic| names(call, topic, fault.partition))
+        });
+        acting.filter_map(|rule| rule.fires().then(|| rule.fault.effect.clone())).collect()
+    }
+
+    /// What happens to a request that a node sends to others by itself.
+    pub(crate) fn within(&mut self, key: ApiKey, node: i32) -> Vec<Effect> {
+        let acting = self.rules.iter_mut().filter(|rule| {
+            let fault = &rule.fault;
+            fault.api == Some(key)
+                && fault.matches(key, node)
+                && fault.topic.is_none()
+                && fault.client_id.is_none()
         });
         acting.filter_map(|rule| rule.fires().then(|| rule.fault.effect.clone())).collect()
     }

@@ -1,12 +1,14 @@
-//! What a test may look at, and move: logs, offsets, groups, producers, leaders, requests seen, faults.
+//! What a test may look at, and move: logs, offsets, groups, producers, transactions, leaders, requests seen, faults.
 
 use crate::broker::Broker;
-use crate::core::topics::Topic;
+use crate::core::coordinator::Coordinated;
+use crate::core::group::Entry;
+use crate::core::topics::{Partition, Topic};
 use crate::faults::{Fault, FaultId};
 use bytes::Bytes;
 use ottla_protocol::api::ApiKey;
 use ottla_protocol::error_code::ErrorCode;
-use ottla_protocol::records::{DECOMPRESSED_BYTES_MAX, Decompressor, RecordError, batches};
+use ottla_protocol::records::{BatchHeader, DECOMPRESSED_BYTES_MAX, Decompressor, RecordError, batches};
 use ottla_protocol::wire::Uuid;
 use std::collections::BTreeMap;
 
@@ -26,6 +28,8 @@ pub struct LogRecord {
     pub headers: Vec<(String, Option<Bytes>)>,
     /// The idempotent producer that wrote it, or -1.
     pub producer_id: i64,
+    /// The epoch of that producer, or -1.
+    pub producer_epoch: i16,
     /// Its sequence number, or -1.
     pub sequence: i32,
     /// The leader epoch under which it was written.
@@ -56,6 +60,22 @@ pub struct ProducerView {
     pub epoch: i16,
     /// The sequence of the last record that it wrote in this epoch.
     pub last_sequence: Option<i32>,
+    /// The first offset of its open transaction.
+    pub opened_at: Option<i64>,
+}
+
+/// A transaction, as its coordinator knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransactionView {
+    /// `Empty`, `Ongoing`, `PrepareCommit`, `PrepareAbort`, `CompleteCommit` or `CompleteAbort`.
+    pub state: &'static str,
+    /// The id of its producer.
+    pub producer_id: i64,
+    /// The epoch of its producer.
+    pub epoch: i16,
+    /// The partitions that take part; once it is decided, those that have no marker yet.
+    pub partitions: Vec<(String, i32)>,
 }
 
 /// Who leads a partition.
@@ -69,15 +89,42 @@ pub struct Leader {
 }
 
 impl Broker {
-    /// Every record of a partition, in order. Empty for a partition that does not exist.
+    /// Every record of a partition, in order, whatever became of its transaction. Empty for a partition that does not
+    /// exist. The markers that end transactions take offsets and are not among the records.
     ///
     /// # Errors
     /// A batch that does not open: the broker stores what producers send and looks at headers only.
     pub fn log(&self, topic: &str, partition: i32) -> Result<Vec<LogRecord>, RecordError> {
+        self.records(topic, partition, |_, _| true)
+    }
+
+    /// As [`Broker::log`], but only the records that a reader of committed records gets: those below the last stable
+    /// offset that belong to no aborted transaction.
+    ///
+    /// # Errors
+    /// As [`Broker::log`].
+    pub fn committed_log(&self, topic: &str, partition: i32) -> Result<Vec<LogRecord>, RecordError> {
+        self.records(topic, partition, Partition::is_committed)
+    }
+
+    fn records(
+        &self,
+        topic: &str,
+        partition: i32,
+        is_wanted: impl Fn(&Partition, &BatchHeader) -> bool,
+    ) -> Result<Vec<LogRecord>, RecordError> {
         let stored = self.shared.with(|cluster, _| {
-            let log = &mut cluster.topics.partition_mut(topic, partition)?.log;
-            let entries: Vec<_> = log.entries().copied().collect();
-            Some(entries.into_iter().map(|entry| log.batch(entry)).collect::<Vec<Bytes>>())
+            let partition = cluster.topics.partition_mut(topic, partition)?;
+            let entries: Vec<_> = partition.log.entries().copied().collect();
+            let mut stored = Vec::new();
+            for entry in entries {
+                let batch = partition.log.batch(entry);
+                let header = BatchHeader::parse(&batch);
+                if header.is_ok_and(|header| !header.control && is_wanted(partition, &header)) {
+                    stored.push(batch);
+                }
+            }
+            Some(stored)
         });
         let mut records = Vec::new();
         let mut decompressor = Decompressor::new();
@@ -96,6 +143,7 @@ impl Broker {
                         .map(|it| (it.key.to_string(), it.value.map(Bytes::copy_from_slice)))
                         .collect(),
                     producer_id: header.producer_id,
+                    producer_epoch: header.producer_epoch,
                     sequence: match header.base_sequence {
                         ..0 => -1,
                         first => ottla_protocol::records::add_sequence(first, delta),
@@ -112,6 +160,12 @@ impl Broker {
         self.shared.with(|cluster, _| Some(cluster.topics.partition_mut(topic, partition)?.log.end_offset()))
     }
 
+    /// The offset up to which every transaction of a partition is decided.
+    pub fn last_stable_offset(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.shared
+            .with(|cluster, _| Some(cluster.topics.get(topic)?.partition(partition)?.last_stable_offset()))
+    }
+
     /// The id of a topic.
     pub fn topic_id(&self, topic: &str) -> Option<Uuid> {
         self.shared.with(|cluster, _| cluster.topics.get(topic).map(|topic| topic.id))
@@ -125,7 +179,7 @@ impl Broker {
     /// What a group has committed, by topic and partition.
     pub fn committed(&self, group: &str) -> BTreeMap<(String, i32), i64> {
         self.shared.with(|cluster, _| {
-            let offsets = cluster.groups.get(group).map(|entry| &entry.offsets).into_iter().flatten();
+            let offsets = cluster.groups.get(group).into_iter().flat_map(Entry::offsets);
             offsets
                 .map(|((topic, index), committed)| ((topic.to_string(), *index), committed.offset))
                 .collect()
@@ -155,6 +209,7 @@ impl Broker {
                 producer_id,
                 epoch: producer.epoch,
                 last_sequence: producer.last_sequence(),
+                opened_at: found.and_then(|partition| partition.stability.opened_at(producer_id)),
             };
             producers.map(view).collect()
         })
@@ -170,7 +225,35 @@ impl Broker {
 
     /// The node that coordinates a group.
     pub fn coordinator(&self, group: &str) -> Option<i32> {
-        self.shared.with(|cluster, _| cluster.coordinator(group))
+        self.shared.with(|cluster, _| cluster.coordinator(Coordinated::Group(group)))
+    }
+
+    /// The node that coordinates the transactions of a transactional id.
+    pub fn transaction_coordinator(&self, transactional_id: &str) -> Option<i32> {
+        self.shared.with(|cluster, _| cluster.coordinator(Coordinated::Transaction(transactional_id)))
+    }
+
+    /// The transaction of a transactional id, if a producer was ever initialized with it.
+    pub fn transaction(&self, transactional_id: &str) -> Option<TransactionView> {
+        self.shared.with(|cluster, _| {
+            let transaction = cluster.transactions.get(transactional_id)?;
+            let partitions = transaction.partitions.iter();
+            Some(TransactionView {
+                state: transaction.state().name(),
+                producer_id: transaction.identity().producer_id,
+                epoch: transaction.identity().epoch,
+                partitions: partitions.map(|(topic, index)| (topic.to_string(), *index)).collect(),
+            })
+        })
+    }
+
+    /// Changes the finalized level of the feature `transaction.version`, as an administrator of a live cluster does: 1 for
+    /// transactions that keep their epoch, 2 for KIP-890. Clients see it on connections that open from now on.
+    ///
+    /// # Errors
+    /// INVALID_UPDATE_VERSION for a level that does not exist; there are 0 to 2.
+    pub fn set_transaction_version(&self, level: i16) -> Result<(), ErrorCode> {
+        self.shared.with(|cluster, _| cluster.set_transaction_version(level))
     }
 
     /// Makes another replica the leader of a partition.
@@ -186,7 +269,16 @@ impl Broker {
     /// # Errors
     /// As [`Broker::move_leader`].
     pub fn move_coordinator(&self, group: &str, node: i32) -> Result<(), ErrorCode> {
-        self.shared.with(|cluster, now| cluster.move_coordinator(now, group, node))
+        self.shared.with(|cluster, now| cluster.move_coordinator(now, Coordinated::Group(group), node))
+    }
+
+    /// Makes another node the coordinator of a transactional id. Its transaction goes on there.
+    ///
+    /// # Errors
+    /// As [`Broker::move_leader`].
+    pub fn move_transaction_coordinator(&self, transactional_id: &str, node: i32) -> Result<(), ErrorCode> {
+        let of = Coordinated::Transaction(transactional_id);
+        self.shared.with(|cluster, now| cluster.move_coordinator(now, of, node))
     }
 
     /// Requests of an API that arrived at a node, answered or not.

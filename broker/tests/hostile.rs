@@ -145,7 +145,8 @@ async fn an_api_versions_that_is_too_new_is_answered_in_version_zero() {
 async fn an_api_that_is_not_served_is_refused_by_its_code() {
     let broker = broker();
     let mut wire = Wire::connect(&broker, 1);
-    assert_eq!(wire.call(3, EndTxnRequest::default()).await.error_code, ErrorCode::UNSUPPORTED_VERSION);
+    let quorum = DescribeQuorumRequest::default();
+    assert_eq!(wire.call(0, quorum).await.error_code, ErrorCode::UNSUPPORTED_VERSION);
     let heartbeat = ConsumerGroupHeartbeatRequest::default();
     assert_eq!(wire.call(0, heartbeat).await.error_code, ErrorCode::UNSUPPORTED_VERSION);
     assert_eq!(append(&mut wire, "t", 0, plain(&["a"])).await.error_code, ErrorCode::NONE);
@@ -255,6 +256,19 @@ fn samples() -> Vec<Bytes> {
         DeleteTopicsRequest { topic_names: vec![Str::from("n")], ..DeleteTopicsRequest::default() },
     );
     add(&mut samples, InitProducerIdRequest::default());
+    let txn = Txn { id: "x", producer_id: 1, epoch: 0 };
+    add(&mut samples, txn.init());
+    add(&mut samples, txn.add("t", &[0]));
+    add(&mut samples, txn.add_verified("t", &[0]));
+    add(&mut samples, txn.add_offsets("g"));
+    add(&mut samples, txn.commit_offset("g", "t", 0, 1));
+    add(&mut samples, txn.end(true));
+    add(&mut samples, txn.mark(true, "t", &[0]));
+    let ask = DescribeProducersTopic { name: topic(), partition_indexes: vec![0] };
+    add(&mut samples, DescribeProducersRequest { topics: vec![ask] });
+    add(&mut samples, DescribeTransactionsRequest { transactional_ids: vec![Str::from("x")] });
+    let pattern = Some(Str::from("a.*b"));
+    add(&mut samples, ListTransactionsRequest { transactional_id_pattern: pattern, ..Default::default() });
     add(&mut samples, ApiVersionsRequest::default());
     add(&mut samples, DescribeClusterRequest::default());
     add(&mut samples, DescribeGroupsRequest { groups: vec![group()], ..DescribeGroupsRequest::default() });

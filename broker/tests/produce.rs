@@ -9,7 +9,6 @@ use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::*;
 use ottla_protocol::records::{Compression, TimestampType, set_log_append_time};
 use ottla_protocol::wire::{RecordSet, Str, Uuid};
-use std::time::Duration;
 use wire::*;
 
 fn broker() -> Broker {
@@ -109,7 +108,7 @@ async fn batches_that_contradict_themselves_are_refused() {
     let transactional = batch(&["a"], |it| {
         (it.producer_id, it.producer_epoch, it.base_sequence, it.transactional) = (7, 0, 0, true);
     });
-    check_refused(transactional, ErrorCode::INVALID_TXN_STATE).await;
+    check_refused(transactional, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED).await;
     let mut old = BytesMut::from(&plain(&["a"])[..]);
     old[16] = 1;
     check_refused(old.freeze(), ErrorCode::INVALID_RECORD).await;
@@ -254,10 +253,4 @@ async fn every_producer_gets_an_id_of_its_own() {
     }
     ids.dedup();
     assert_eq!(ids.len(), 6);
-    let request = InitProducerIdRequest {
-        transactional_id: Some(Str::from("tx")),
-        transaction_timeout_ms: Duration::from_secs(60).as_millis().try_into().unwrap(),
-        ..InitProducerIdRequest::default()
-    };
-    assert_eq!(wire.call(5, request).await.error_code, ErrorCode::UNSUPPORTED_VERSION);
 }

@@ -239,10 +239,15 @@ async fn coordinators_are_found_one_by_one_and_together() {
         assert_eq!(found.coordinators[1].node_id, broker.coordinator("h").unwrap());
         assert_eq!(found.coordinators[2].error_code, ErrorCode::INVALID_GROUP_ID);
     }
-    let transactions = FindCoordinatorRequest { key: Str::from("x"), key_type: 1, ..Default::default() };
-    assert_eq!(wire.call(3, transactions).await.error_code, ErrorCode::UNSUPPORTED_VERSION);
+    let of_type = |key_type| FindCoordinatorRequest { key: Str::from("x"), key_type, ..Default::default() };
+    let found = wire.call(3, of_type(1)).await;
+    assert_eq!(found.error_code, ErrorCode::NONE);
+    assert_eq!(Some(found.node_id), broker.transaction_coordinator("x"));
+    assert_eq!(wire.call(3, of_type(2)).await.error_code, ErrorCode::UNSUPPORTED_VERSION);
     let listed = wire.call(12, MetadataRequest { topics: None, ..Default::default() }).await.topics;
-    assert!(listed[0].is_internal && listed[0].partitions.len() == 50);
+    let names: Vec<_> = listed.iter().filter_map(|topic| topic.name.as_deref()).collect();
+    assert_eq!(names, ["__consumer_offsets", "__transaction_state"]);
+    assert!(listed.iter().all(|topic| topic.is_internal && topic.partitions.len() == 50));
 }
 
 #[tokio::test(start_paused = true)]

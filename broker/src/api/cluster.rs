@@ -2,10 +2,11 @@
 //!
 //! Metadata versions 0 to 13: whole; a topic that is unknown is created when the client allows it and
 //! auto.create.topics.enable is on, and is there at once. DescribeCluster versions 0 to 2: whole, but for controllers as
-//! endpoints (UNSUPPORTED_ENDPOINT_TYPE). FindCoordinator versions 0 to 6: groups only; transactions and share groups are
-//! refused with UNSUPPORTED_VERSION. Nobody is denied anything, so authorized operations are all there are.
+//! endpoints (UNSUPPORTED_ENDPOINT_TYPE). FindCoordinator versions 0 to 6: groups and transactions; share groups are refused
+//! with UNSUPPORTED_VERSION. Nobody is denied anything, so authorized operations are all there are.
 
 use super::{Caller, Refuse};
+use crate::core::coordinator::Coordinated;
 use crate::core::settings::TopicSettings;
 use crate::core::topics::{Partition, Topic, is_legal_name};
 use crate::core::{Cluster, Now};
@@ -25,8 +26,9 @@ const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 
 /// Nobody asked.
 const NOT_ASKED: i32 = i32::MIN;
 
-/// What a FindCoordinator key is: the id of a group.
+/// What a FindCoordinator key is.
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 impl Refuse for MetadataRequest {
     type Response = MetadataResponse;
@@ -203,14 +205,17 @@ impl Cluster {
         caller: &Caller,
         request: FindCoordinatorRequest,
     ) -> FindCoordinatorResponse {
-        if request.key_type != GROUP {
-            return request.refuse(ErrorCode::UNSUPPORTED_VERSION);
-        }
+        let is_group = match request.key_type {
+            GROUP => true,
+            TRANSACTION => false,
+            _ => return request.refuse(ErrorCode::UNSUPPORTED_VERSION),
+        };
         if caller.version >= 4 {
-            let coordinators = request.coordinator_keys.iter().map(|key| self.coordinator_of(key)).collect();
+            let coordinators = request.coordinator_keys.iter().map(|key| self.coordinator_of(key, is_group));
+            let coordinators = coordinators.collect();
             return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
         }
-        let found = self.coordinator_of(&request.key);
+        let found = self.coordinator_of(&request.key, is_group);
         FindCoordinatorResponse {
             error_code: found.error_code,
             error_message: found.error_message,
@@ -221,11 +226,12 @@ impl Cluster {
         }
     }
 
-    fn coordinator_of(&mut self, key: &Str) -> Coordinator {
-        if key.is_empty() {
+    fn coordinator_of(&mut self, key: &Str, is_group: bool) -> Coordinator {
+        if key.is_empty() && is_group {
             return no_coordinator(key, ErrorCode::INVALID_GROUP_ID);
         }
-        let found = self.coordinator(key).and_then(|id| Some((id, self.nodes.get(&id)?)));
+        let of = if is_group { Coordinated::Group(key) } else { Coordinated::Transaction(key) };
+        let found = self.coordinator(of).and_then(|id| Some((id, self.nodes.get(&id)?)));
         let Some((node_id, node)) = found else {
             return no_coordinator(key, ErrorCode::COORDINATOR_NOT_AVAILABLE);
         };

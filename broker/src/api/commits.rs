@@ -1,11 +1,12 @@
 //! OffsetCommit, OffsetFetch and OffsetDelete: what groups have committed.
 //!
 //! OffsetCommit versions 2 to 10: whole (topic ids from 10); retention is ignored, offsets stay until the topic or the
-//! group is deleted. OffsetFetch versions 1 to 10: whole (all topics from 2, many groups from 8, topic ids from 10);
-//! member epochs are ignored, and every offset is stable because there are no transactions. OffsetDelete version 0:
+//! group is deleted. OffsetFetch versions 1 to 10: whole (all topics from 2, stable offsets from 7, many groups from 8,
+//! topic ids from 10); member epochs are ignored. OffsetDelete version 0:
 //! a group with members keeps its offsets.
 
 use super::{Caller, Refuse};
+use crate::core::coordinator::Coordinated;
 use crate::core::group::classic::State;
 use crate::core::group::{Committed, Entry};
 use crate::core::topics::Topics;
@@ -93,7 +94,7 @@ impl Cluster {
         caller: &Caller,
         request: OffsetCommitRequest,
     ) -> OffsetCommitResponse {
-        if let Err(code) = self.check_coordinator(caller, &request.group_id) {
+        if let Err(code) = self.check_coordinator(caller, Coordinated::Group(&request.group_id)) {
             return request.refuse(code);
         }
         let generation = request.generation_id_or_member_epoch;
@@ -158,8 +159,7 @@ impl Cluster {
             metadata: Str::from(metadata),
             at_ms: now.wall_ms,
         };
-        let entry = self.groups.get_or_create(group);
-        entry.offsets.insert((topic.name.clone(), index), committed);
+        self.groups.get_or_create(group).commit((topic.name.clone(), index), committed);
         ErrorCode::NONE
     }
 
@@ -171,7 +171,8 @@ impl Cluster {
     ) -> OffsetFetchResponse {
         if caller.version >= 8 {
             let fetch = |group: &OffsetFetchGroup| {
-                let fetched = self.committed(caller, &group.group_id, group.topics.as_deref());
+                let topics = group.topics.as_deref();
+                let fetched = self.committed(caller, &group.group_id, topics, request.require_stable);
                 let (topics, error_code) =
                     fetched.map_or_else(|code| (Vec::new(), code), |it| (it, ErrorCode::NONE));
                 OffsetFetchedGroup { group_id: group.group_id.clone(), topics, error_code }
@@ -179,7 +180,8 @@ impl Cluster {
             let groups = request.groups.iter().map(fetch).collect();
             return OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };
         }
-        match self.committed(caller, &request.group_id, request.topics.as_deref()) {
+        let topics = request.topics.as_deref();
+        match self.committed(caller, &request.group_id, topics, request.require_stable) {
             Ok(topics) => OffsetFetchResponse { topics, ..OffsetFetchResponse::default() },
             Err(code) => request.refuse(code),
         }
@@ -191,11 +193,12 @@ impl Cluster {
         caller: &Caller,
         group: &str,
         asked: Option<&[OffsetFetchTopic]>,
+        stable: bool,
     ) -> Result<Vec<OffsetFetchedTopic>, ErrorCode> {
-        self.check_coordinator(caller, group)?;
+        self.check_coordinator(caller, Coordinated::Group(group))?;
         let entry = self.groups.get(group);
         let Some(asked) = asked else {
-            return Ok(entry.map(|entry| all_offsets(&self.topics, entry)).unwrap_or_default());
+            return Ok(entry.map(|entry| all_offsets(&self.topics, entry, stable)).unwrap_or_default());
         };
         let mut topics = Vec::with_capacity(asked.len());
         for topic in asked {
@@ -210,10 +213,8 @@ impl Cluster {
                 {
                     return no_offset(*index, code);
                 }
-                match entry.and_then(|entry| entry.offsets.get(&(name.clone(), *index))) {
-                    Some(committed) => fetched_offset(*index, committed),
-                    None => no_offset(*index, ErrorCode::NONE),
-                }
+                let Some(entry) = entry else { return no_offset(*index, ErrorCode::NONE) };
+                fetched_offset(entry, &(name.clone(), *index), stable)
             };
             let partitions = topic.partition_indexes.iter().map(fetched).collect();
             topics.push(OffsetFetchedTopic {
@@ -244,14 +245,11 @@ impl Cluster {
         let mut response = OffsetDeleteResponse::default();
         for topic in request.topics {
             let partitions = topic.partitions.iter().map(|it| {
-                let error_code = match entry.offsets.contains_key(&(topic.name.clone(), it.partition_index)) {
-                    _ if in_use => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
-                    true => ErrorCode::NONE,
+                let error_code = match in_use {
+                    true => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
+                    false if entry.forget(&(topic.name.clone(), it.partition_index)) => ErrorCode::NONE,
                     false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                 };
-                if error_code.is_ok() {
-                    entry.offsets.remove(&(topic.name.clone(), it.partition_index));
-                }
                 OffsetDeletedPartition { partition_index: it.partition_index, error_code }
             });
             let partitions = partitions.collect();
@@ -261,7 +259,13 @@ impl Cluster {
     }
 }
 
-fn fetched_offset(partition_index: i32, committed: &Committed) -> OffsetFetchedPartition {
+/// What is committed of a partition; whoever wants stable offsets waits while a transaction may still change it.
+fn fetched_offset(entry: &Entry, place: &(Str, i32), stable: bool) -> OffsetFetchedPartition {
+    let partition_index = place.1;
+    if stable && entry.is_unstable(place) {
+        return no_offset(partition_index, ErrorCode::UNSTABLE_OFFSET_COMMIT);
+    }
+    let Some(committed) = entry.offset(place) else { return no_offset(partition_index, ErrorCode::NONE) };
     OffsetFetchedPartition {
         partition_index,
         committed_offset: committed.offset,
@@ -271,10 +275,10 @@ fn fetched_offset(partition_index: i32, committed: &Committed) -> OffsetFetchedP
     }
 }
 
-fn all_offsets(topics: &Topics, entry: &Entry) -> Vec<OffsetFetchedTopic> {
+fn all_offsets(topics: &Topics, entry: &Entry, stable: bool) -> Vec<OffsetFetchedTopic> {
     let mut fetched: Vec<OffsetFetchedTopic> = Vec::new();
-    for ((topic, index), committed) in &entry.offsets {
-        let partition = fetched_offset(*index, committed);
+    for (place, _) in entry.offsets() {
+        let (topic, partition) = (&place.0, fetched_offset(entry, place, stable));
         match fetched.last_mut().filter(|last| last.name == *topic) {
             Some(last) => last.partitions.push(partition),
             None => fetched.push(OffsetFetchedTopic {

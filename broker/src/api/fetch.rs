@@ -2,21 +2,26 @@
 //!
 //! Versions 4 to 17. Honoured: the byte limits (whole batches; the first one is returned even when it is larger), minimum
 //! bytes and longest wait, sessions (KIP-227), leader epochs and divergence (KIP-320, KIP-595), topic ids (13), leader
-//! hints (KIP-951). Ignored: the isolation level (there are no transactions), the rack (only leaders are read from),
-//! replica fields, the log start offset. Version 18 is for followers only and is not served.
+//! hints (KIP-951), the isolation level: a reader of committed records sees no further than the last stable offset, and is
+//! told which transactions were aborted. Ignored: the rack (only leaders are read from), replica fields, the log start
+//! offset. Version 18 is for followers only and is not served.
 
 use super::{Caller, Refuse};
 use crate::core::group::Timer;
 use crate::core::sessions::{Asked, Context, NO_SESSION, Place, Wanted};
-use crate::core::topics::Partition;
+use crate::core::topics::{Partition, Readable};
 use crate::core::{Cluster, Handled, Now, Ticket, check_leader_epoch};
 use ottla_protocol::api::ApiKey;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
-    DivergingEpoch, FetchPartition, FetchRequest, FetchResponse, FetchedPartition, FetchedTopic,
+    AbortedTransaction, DivergingEpoch, FetchPartition, FetchRequest, FetchResponse, FetchedPartition,
+    FetchedTopic,
 };
 use ottla_protocol::wire::{RecordSet, Str, Uuid};
 use std::time::Duration;
+
+/// The isolation level of a reader of committed records.
+pub(crate) const READ_COMMITTED: i8 = 1;
 
 /// A fetch that waits for records.
 #[derive(Debug)]
@@ -25,14 +30,20 @@ pub(crate) struct Waiting {
     version: i16,
     session_id: i32,
     wanted: Vec<(Place, Wanted)>,
+    /// Whether records count only once they are decided.
+    committed: bool,
     bytes_max: usize,
-    /// Bytes that must still be appended before the wait ends.
-    missing: usize,
+    /// Bytes that must still become readable before the wait ends.
+    missing: u64,
 }
 
 impl Waiting {
-    /// Bytes were appended to a partition that this fetch waits for: whether that ends the wait.
-    pub(crate) fn is_over_after(&mut self, bytes: usize) -> bool {
+    /// More of a partition that this fetch waits for can be read: whether that ends the wait.
+    pub(crate) fn is_over_after(&mut self, before: Readable, after: Readable) -> bool {
+        let bytes = match self.committed {
+            false => after.all.saturating_sub(before.all),
+            true => after.committed.saturating_sub(before.committed),
+        };
         self.missing = self.missing.saturating_sub(bytes);
         self.missing == 0
     }
@@ -69,13 +80,14 @@ impl Cluster {
         let Context { session_id, wanted } = context;
         let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(self.settings.fetch_bytes_max);
         let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max);
-        let mut waiting =
-            Waiting { node: caller.node, version: caller.version, session_id, wanted, bytes_max, missing: 0 };
+        let committed = request.isolation_level == READ_COMMITTED;
+        let (node, version) = (caller.node, caller.version);
+        let mut waiting = Waiting { node, version, session_id, wanted, committed, bytes_max, missing: 0 };
         let pass = self.pass(&waiting);
         if pass.urgent || pass.bytes >= bytes_min || request.max_wait_ms <= 0 || waiting.wanted.is_empty() {
             return self.respond(&waiting, pass).into();
         }
-        waiting.missing = bytes_min - pass.bytes;
+        waiting.missing = (bytes_min - pass.bytes) as u64;
         let ticket = self.parking.issue();
         for (place, _) in &waiting.wanted {
             let name = self.name_of(place);
@@ -158,7 +170,7 @@ impl Cluster {
             partition_index: place.partition,
             error_code: ErrorCode::NONE,
             high_watermark: end,
-            last_stable_offset: end,
+            last_stable_offset: partition.last_stable_offset(),
             log_start_offset: start,
             aborted_transactions: None,
             records: RecordSet(Some(bytes::Bytes::new())),
@@ -176,7 +188,16 @@ impl Cluster {
             return failed(place, ErrorCode::OFFSET_OUT_OF_RANGE);
         }
         let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0).min(room);
-        answer.records = RecordSet(Some(partition.log.read(wanted.offset, bytes_max, oversize_first)));
+        let limit = if waiting.committed { answer.last_stable_offset } else { end };
+        let (records, next) = partition.log.read(wanted.offset..limit, bytes_max, oversize_first);
+        answer.records = RecordSet(Some(records));
+        if waiting.committed {
+            let aborted = partition
+                .stability
+                .aborted(wanted.offset, next)
+                .map(|it| AbortedTransaction { producer_id: it.producer_id, first_offset: it.first_offset });
+            answer.aborted_transactions = Some(aborted.collect());
+        }
         answer
     }
 

@@ -4,6 +4,7 @@
 //! groups exist. A node lists the groups that it coordinates.
 
 use super::{Caller, Refuse};
+use crate::core::coordinator::Coordinated;
 use crate::core::group::classic::{Group, State};
 use crate::core::{Cluster, Now};
 use bytes::Bytes;
@@ -85,7 +86,7 @@ impl Cluster {
             filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
         };
         let listed = self.groups.iter().filter(|(id, entry)| {
-            self.check_coordinator(caller, id).is_ok()
+            self.check_coordinator(caller, Coordinated::Group(id)).is_ok()
                 && matches(&request.states_filter, entry.membership.state().name())
                 && matches(&request.types_filter, "classic")
         });

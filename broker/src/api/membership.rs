@@ -5,6 +5,7 @@
 //! group's coordinator only. The group itself is in [`crate::core::group::classic`].
 
 use super::{Caller, Refuse};
+use crate::core::coordinator::Coordinated;
 use crate::core::{Cluster, Handled, Now};
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
@@ -134,6 +135,6 @@ impl Cluster {
         if group.is_empty() {
             return Err(ErrorCode::INVALID_GROUP_ID);
         }
-        self.check_coordinator(caller, group)
+        self.check_coordinator(caller, Coordinated::Group(group))
     }
 }

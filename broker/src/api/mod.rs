@@ -15,6 +15,9 @@ pub(crate) mod offsets;
 pub(crate) mod produce;
 pub(crate) mod producer_id;
 pub(crate) mod topics;
+pub(crate) mod transaction_offsets;
+pub(crate) mod transaction_views;
+pub(crate) mod transactions;
 pub(crate) mod unserved;
 pub(crate) mod versions;
 
@@ -43,6 +46,14 @@ pub(crate) trait Refuse {
     type Response;
 
     fn refuse(&self, code: ErrorCode) -> Self::Response;
+}
+
+/// Brokers that write markers are never throttled.
+macro_rules! throttle {
+    (WriteTxnMarkers, $response:ident, $ms:ident) => {{}};
+    ($name:ident, $response:ident, $ms:ident) => {
+        $response.throttle_time_ms = $ms
+    };
 }
 
 macro_rules! apis {
@@ -98,7 +109,7 @@ macro_rules! apis {
 
             /// Says for how long the client should be silent (KIP-219).
             pub(crate) fn throttle(&mut self, ms: i32) {
-                match self { $( Self::$name(response) => response.throttle_time_ms = ms, )+ }
+                match self { $( Self::$name(_response) => throttle!($name, _response, ms), )+ }
             }
         }
 
@@ -134,6 +145,14 @@ apis! {
     CreateTopics(CreateTopicsRequest): CreateTopicsRequest, 2..=7 => CreateTopicsResponse, create_topics;
     DeleteTopics(DeleteTopicsRequest): DeleteTopicsRequest, 1..=6 => DeleteTopicsResponse, delete_topics;
     InitProducerId(InitProducerIdRequest): InitProducerIdRequest, 0..=5 => InitProducerIdResponse, init_producer_id;
+    AddPartitionsToTxn(AddPartitionsToTxnRequest): AddPartitionsToTxnRequest, 0..=5 => AddPartitionsToTxnResponse, add_partitions_to_txn;
+    AddOffsetsToTxn(AddOffsetsToTxnRequest): AddOffsetsToTxnRequest, 0..=4 => AddOffsetsToTxnResponse, add_offsets_to_txn;
+    EndTxn(EndTxnRequest): EndTxnRequest, 0..=5 => EndTxnResponse, end_txn;
+    WriteTxnMarkers(WriteTxnMarkersRequest): WriteTxnMarkersRequest, 1..=2 => WriteTxnMarkersResponse, write_txn_markers;
+    TxnOffsetCommit(TxnOffsetCommitRequest): TxnOffsetCommitRequest, 0..=6 => TxnOffsetCommitResponse, txn_offset_commit;
+    DescribeProducers(DescribeProducersRequest): DescribeProducersRequest, 0..=0 => DescribeProducersResponse, describe_producers;
+    DescribeTransactions(DescribeTransactionsRequest): DescribeTransactionsRequest, 0..=0 => DescribeTransactionsResponse, describe_transactions;
+    ListTransactions(ListTransactionsRequest): ListTransactionsRequest, 0..=2 => ListTransactionsResponse, list_transactions;
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest): OffsetForLeaderEpochRequest, 2..=4 => OffsetForLeaderEpochResponse, offset_for_leader_epoch;
     DeleteGroups(DeleteGroupsRequest): DeleteGroupsRequest, 0..=3 => DeleteGroupsResponse, delete_groups;
     OffsetDelete(OffsetDeleteRequest): OffsetDeleteRequest, 0..=0 => OffsetDeleteResponse, offset_delete;

@@ -1,10 +1,12 @@
 //! ListOffsets and OffsetForLeaderEpoch: positions in the logs.
 //!
 //! ListOffsets versions 1 to 11: earliest, latest, by time, and the largest timestamp (KIP-734). There is no tiered
-//! storage: the earliest local offset (-4) is the earliest, and what asks for tiered offsets (-5, -6) gets none.
-//! Ignored: the isolation level, the replica, the timeout. OffsetForLeaderEpoch versions 2 to 4: whole, but for the
+//! storage: the earliest local offset (-4) is the earliest, and what asks for tiered offsets (-5, -6) gets none. For a
+//! reader of committed records the latest offset is the last stable one, and what lies behind it has no time yet.
+//! Ignored: the replica, the timeout. OffsetForLeaderEpoch versions 2 to 4: whole, but for the
 //! replica. Both are answered by leaders only.
 
+use super::fetch::READ_COMMITTED;
 use super::{Caller, Refuse};
 use crate::core::log::Entry;
 use crate::core::topics::Partition;
@@ -65,9 +67,11 @@ impl Cluster {
         request: ListOffsetsRequest,
     ) -> ListOffsetsResponse {
         let mut response = ListOffsetsResponse::default();
+        let committed = request.isolation_level == READ_COMMITTED;
         for topic in request.topics {
             let list = |asked: &ListOffsetsPartition| {
-                self.list_offset(caller, &topic.name, asked).unwrap_or_else(|code| not_listed(asked, code))
+                let listed = self.list_offset(caller, &topic.name, asked, committed);
+                listed.unwrap_or_else(|code| not_listed(asked, code))
             };
             let partitions = topic.partitions.iter().map(list).collect();
             response.topics.push(ListedTopic { name: topic.name, partitions });
@@ -80,11 +84,13 @@ impl Cluster {
         caller: &Caller,
         topic: &str,
         asked: &ListOffsetsPartition,
+        committed: bool,
     ) -> Result<ListedPartition, ErrorCode> {
         let index = asked.partition_index;
         let partition =
             self.led_partition(ApiKey::LIST_OFFSETS, caller, topic, index, asked.current_leader_epoch)?;
-        let (start, end) = (partition.log.start_offset(), partition.log.end_offset());
+        let start = partition.log.start_offset();
+        let end = if committed { partition.last_stable_offset() } else { partition.log.end_offset() };
         let (lowest_version, found) = match asked.timestamp {
             LATEST => (1, Some((end, -1, partition.leader_epoch))),
             EARLIEST => (1, Some((start, -1, partition.epoch_of(start)))),
@@ -92,7 +98,9 @@ impl Cluster {
             EARLIEST_LOCAL => (8, Some((start, -1, partition.epoch_of(start)))),
             LATEST_TIERED => (9, None),
             EARLIEST_PENDING_UPLOAD => (11, None),
-            timestamp if timestamp >= 0 => (1, find_time(partition, timestamp)?),
+            timestamp if timestamp >= 0 => {
+                (1, find_time(partition, timestamp)?.filter(|(offset, ..)| *offset < end))
+            }
             _ => return Err(ErrorCode::UNSUPPORTED_VERSION),
         };
         if caller.version < lowest_version {

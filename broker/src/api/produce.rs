@@ -1,8 +1,9 @@
 //! Produce: appends one batch to each of the partitions named.
 //!
 //! Versions 3 to 13. Honoured: acks (-1, 0, 1), idempotence, min.insync.replicas, message.max.bytes, append time, leader
-//! hints (KIP-951), topic ids (13). Ignored: the timeout, because replicas share the log and are never waited for.
-//! Refused: transactional batches (INVALID_TXN_STATE), and batches older than magic 2.
+//! hints (KIP-951), topic ids (13), transactions: the first batch of one in a partition is let in by the coordinator, which
+//! up to version 11 must have been told of the partition before, and from 12 on adds it (KIP-890). Ignored: the timeout,
+//! because replicas share the log and are never waited for. Refused: batches older than magic 2.
 //!
 //! The batches are checked (format, checksum, counts) when the request is read, before the lock of the cluster is taken;
 //! what is decided under it is only who leads and whether the sequence fits.
@@ -12,6 +13,7 @@ use crate::core::log::Appended;
 use crate::core::producers::{Sequenced, Verdict};
 use crate::core::settings::TimestampType;
 use crate::core::topics::{Partition, Topic};
+use crate::core::verification::Support;
 use crate::core::{Cluster, Handled, Now};
 use ottla_protocol::api::ApiKey;
 use ottla_protocol::error_code::ErrorCode;
@@ -38,6 +40,21 @@ impl Produced {
     /// The request as it came.
     pub(crate) fn request(&self) -> &ProduceRequest {
         &self.request
+    }
+
+    /// The transactional batches of a request are of one producer, which says its transactional id.
+    fn check_transactional(&self) -> Result<(), ErrorCode> {
+        let headers = self.batches.iter().flatten().map(Batch::header);
+        let mut producers =
+            headers.filter(|it| it.transactional).map(|it| (it.producer_id, it.producer_epoch));
+        let Some(first) = producers.next() else { return Ok(()) };
+        if self.request.transactional_id.is_none() {
+            return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+        }
+        match producers.all(|producer| producer == first) {
+            true => Ok(()),
+            false => Err(ErrorCode::INVALID_PRODUCER_ID_MAPPING),
+        }
     }
 }
 
@@ -101,9 +118,10 @@ impl Cluster {
         if !matches!(acks, -1..=1) {
             return call.refuse(ErrorCode::INVALID_REQUIRED_ACKS).into();
         }
-        if call.request.transactional_id.is_some() {
-            return call.refuse(ErrorCode::INVALID_TXN_STATE).into();
+        if let Err(code) = call.check_transactional() {
+            return call.refuse(code).into();
         }
+        let transactional_id = call.request.transactional_id.clone();
         let mut batches = call.batches.into_iter();
         let mut responses = Vec::with_capacity(call.request.topic_data.len());
         let (mut failures, mut hints) = (false, Vec::new());
@@ -118,7 +136,10 @@ impl Cluster {
                 let appended = match (&name, batch) {
                     (None, _) => Err((ErrorCode::UNKNOWN_TOPIC_ID, None)),
                     (_, Err(refused)) => Err(refused),
-                    (Some(name), Ok(batch)) => self.append(now, caller, acks, name, partition.index, &batch),
+                    (Some(name), Ok(batch)) => {
+                        let sent = Sent { acks, transactional_id: transactional_id.as_ref(), batch: &batch };
+                        self.append(now, caller, name, partition.index, &sent)
+                    }
                 };
                 partition_responses.push(appended.unwrap_or_else(|refused| {
                     failures = true;
@@ -144,11 +165,11 @@ impl Cluster {
         &mut self,
         now: Now,
         caller: &Caller,
-        acks: i16,
         topic: &Str,
         index: i32,
-        batch: &Batch,
+        sent: &Sent<'_>,
     ) -> Result<ProducedPartition, Refused> {
+        let batch = sent.batch;
         let refuse = |code| Err((code, None));
         if let Some(code) = self.faults.on_partition(ApiKey::PRODUCE, caller.node, topic, index) {
             return refuse(code);
@@ -165,8 +186,13 @@ impl Cluster {
         if partition.leader != Some(caller.node) {
             return refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
+        self.let_in(now, caller, topic, index, sent).map_err(|code| (code, None))?;
+        let Some(found) = self.topics.get(topic) else {
+            return refuse(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        };
         let in_sync_min = found.settings.min_insync_replicas.unwrap_or(self.settings.min_insync_replicas);
-        if acks == -1 && self.in_sync(partition).len() < in_sync_min {
+        let in_sync = found.partition(index).map_or(0, |partition| self.in_sync(partition).len());
+        if sent.acks == -1 && in_sync < in_sync_min {
             return refuse(ErrorCode::NOT_ENOUGH_REPLICAS);
         }
         self.check_batch(found, caller.version, batch)?;
@@ -175,16 +201,13 @@ impl Cluster {
         let Some(partition) = self.topics.partition_mut(topic, index) else {
             return refuse(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         };
-        partition.producers.forget_idle(now.at.checked_sub(self.settings.producer_expiration));
+        let expired = now.at.checked_sub(self.settings.producer_expiration);
+        partition.producers.forget_idle(expired, |id| partition.stability.opened_at(id).is_some());
+        let before = partition.readable();
         let written = write(partition, batch, now, append_time).map_err(|code| (code, None))?;
         let log_start_offset = partition.log.start_offset();
         if written.is_new {
-            for ticket in &partition.waiting {
-                let waiting = self.fetches.get_mut(ticket);
-                if waiting.is_some_and(|waiting| waiting.is_over_after(batch.bytes().len())) {
-                    self.parking.wake(*ticket);
-                }
-            }
+            self.wake_readers(topic, index, before);
         }
         Ok(ProducedPartition {
             index,
@@ -196,13 +219,39 @@ impl Cluster {
         })
     }
 
+    /// Asks the coordinator about the first batch of a transaction in a partition (KIP-890).
+    fn let_in(
+        &mut self,
+        now: Now,
+        caller: &Caller,
+        topic: &Str,
+        index: i32,
+        sent: &Sent<'_>,
+    ) -> Result<(), ErrorCode> {
+        let Some(id) = sent.transactional_id.filter(|_| sent.batch.header().transactional) else {
+            return Ok(());
+        };
+        let Some(sequenced) = sequenced(sent.batch.header()) else { return Ok(()) };
+        let support = match caller.version {
+            ..=9 => Support::InvalidState,
+            10..=11 => Support::Abortable,
+            _ => Support::Adding,
+        };
+        let let_in = self.let_into_transaction(now, id, topic, index, sequenced, support);
+        let_in.map_err(|code| match code {
+            // What clients of before would take for fatal.
+            ErrorCode::CONCURRENT_TRANSACTIONS if support != Support::Adding => {
+                ErrorCode::NOT_ENOUGH_REPLICAS
+            }
+            ErrorCode::COORDINATOR_NOT_AVAILABLE => ErrorCode::NOT_ENOUGH_REPLICAS,
+            code => code,
+        })
+    }
+
     fn check_batch(&self, topic: &Topic, version: i16, batch: &Batch) -> Result<(), Refused> {
         let header = batch.header();
         if version < 7 && header.compression == Compression::Zstd {
             return Err((ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, None));
-        }
-        if header.transactional {
-            return Err((ErrorCode::INVALID_TXN_STATE, None));
         }
         if batch.bytes().len() > topic.settings.message_bytes_max.unwrap_or(self.settings.message_bytes_max) {
             return Err((ErrorCode::MESSAGE_TOO_LARGE, None));
@@ -217,6 +266,13 @@ impl Cluster {
             _ => LeaderIdAndEpoch::default(),
         }
     }
+}
+
+/// A batch as it was sent.
+struct Sent<'a> {
+    acks: i16,
+    transactional_id: Option<&'a Str>,
+    batch: &'a Batch,
 }
 
 struct Written {
@@ -235,6 +291,8 @@ fn write(
 ) -> Result<Written, ErrorCode> {
     let header = batch.header();
     let sequenced = sequenced(header);
+    let producer_id = header.producer_id;
+    let is_open = partition.stability.opened_at(producer_id).is_some();
     if let Some(sequenced) = sequenced {
         match partition.producers.judge(sequenced) {
             Verdict::Next => {}
@@ -247,6 +305,9 @@ fn write(
                 });
             }
         }
+    }
+    if is_open && !header.transactional {
+        return Err(ErrorCode::INVALID_TXN_STATE);
     }
     let what = Appended {
         offsets: header.last_offset_delta + 1,
@@ -261,7 +322,10 @@ fn write(
     });
     let append_time = append_time.unwrap_or(-1);
     if let Some(sequenced) = sequenced {
-        partition.producers.remember(sequenced, base_offset, append_time, now.at);
+        partition.producers.remember(sequenced, base_offset, append_time, now);
+    }
+    if header.transactional {
+        partition.stability.wrote(producer_id, base_offset);
     }
     Ok(Written { base_offset, append_time, is_new: true })
 }

@@ -1,13 +1,20 @@
-//! InitProducerId: a fresh id for an idempotent producer.
+//! InitProducerId: an id and an epoch for an idempotent or a transactional producer.
 //!
-//! Versions 0 to 5. Honoured: every request without a transactional id gets a new producer id with epoch 0, as in Apache
-//! Kafka, whatever id it names. Refused: transactional ids, with UNSUPPORTED_VERSION, because transactions are not
-//! served yet.
+//! Versions 0 to 5; version 6 is unstable in Apache Kafka 4.4 and not served. Honoured: every request without a
+//! transactional id gets a new producer id with epoch 0, whatever id it names; one with a transactional id fences whoever
+//! had it before, aborts what that one left open (the answer is then CONCURRENT_TRANSACTIONS, so that the producer asks
+//! again), and is held to transaction.max.timeout.ms; a producer that names the id and epoch it had (KIP-360) goes on only
+//! if nobody came meanwhile.
 
 use super::{Caller, Refuse};
+use crate::core::coordinator::Coordinated;
+use crate::core::producers::fresh_id;
+use crate::core::transactions::{Identity, Init};
 use crate::core::{Cluster, Now};
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
+use ottla_protocol::wire::Str;
+use std::time::Duration;
 
 impl Refuse for InitProducerIdRequest {
     type Response = InitProducerIdResponse;
@@ -20,17 +27,54 @@ impl Refuse for InitProducerIdRequest {
 impl Cluster {
     pub(crate) fn init_producer_id(
         &mut self,
-        _: Now,
-        _: &Caller,
+        now: Now,
+        caller: &Caller,
         request: InitProducerIdRequest,
     ) -> InitProducerIdResponse {
-        match request.transactional_id.as_deref() {
-            None => {}
-            Some("") => return request.refuse(ErrorCode::INVALID_REQUEST),
-            Some(_) => return request.refuse(ErrorCode::UNSUPPORTED_VERSION),
+        let had = match (request.producer_id, request.producer_epoch) {
+            (-1, -1) => None,
+            (-1, _) | (_, -1) => return request.refuse(ErrorCode::INVALID_REQUEST),
+            (producer_id, epoch) => Some(Identity { producer_id, epoch }),
+        };
+        let given = match &request.transactional_id {
+            None => Ok(Identity { producer_id: fresh_id(&mut self.producer_ids), epoch: 0 }),
+            Some(id) => self.init_transaction(now, caller, id, request.transaction_timeout_ms, had),
+        };
+        match given {
+            Ok(Identity { producer_id, epoch: producer_epoch }) => {
+                InitProducerIdResponse { producer_id, producer_epoch, ..InitProducerIdResponse::default() }
+            }
+            Err(ErrorCode::PRODUCER_FENCED) if caller.version < 4 => {
+                request.refuse(ErrorCode::INVALID_PRODUCER_EPOCH)
+            }
+            Err(code) => request.refuse(code),
         }
-        let producer_id = self.producer_ids;
-        self.producer_ids += 1;
-        InitProducerIdResponse { producer_id, producer_epoch: 0, ..InitProducerIdResponse::default() }
+    }
+
+    fn init_transaction(
+        &mut self,
+        now: Now,
+        caller: &Caller,
+        id: &Str,
+        timeout_ms: i32,
+        had: Option<Identity>,
+    ) -> Result<Identity, ErrorCode> {
+        if id.is_empty() {
+            return Err(ErrorCode::INVALID_REQUEST);
+        }
+        let timeout = u64::try_from(timeout_ms).map(Duration::from_millis).unwrap_or_default();
+        if timeout.is_zero() || timeout > self.settings.transaction_timeout_max {
+            return Err(ErrorCode::INVALID_TRANSACTION_TIMEOUT);
+        }
+        self.check_coordinator(caller, Coordinated::Transaction(id))?;
+        let Self { transactions, producer_ids, .. } = self;
+        let transaction = transactions.get_or_create(id, timeout, || fresh_id(producer_ids));
+        match transaction.init(had, timeout, || fresh_id(producer_ids))? {
+            Init::Ready(producer) => Ok(producer),
+            Init::AbortFirst => {
+                self.fence_transaction(now, &Str::from(&**id));
+                Err(ErrorCode::CONCURRENT_TRANSACTIONS)
+            }
+        }
     }
 }

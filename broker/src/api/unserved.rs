@@ -35,9 +35,6 @@ macro_rules! refusals {
 refusals! {
     SaslHandshakeRequest => SaslHandshakeResponse,
     SaslAuthenticateRequest => SaslAuthenticateResponse,
-    AddOffsetsToTxnRequest => AddOffsetsToTxnResponse,
-    EndTxnRequest => EndTxnResponse,
-    ListTransactionsRequest => ListTransactionsResponse,
     DescribeAclsRequest => DescribeAclsResponse,
     DescribeLogDirsRequest => DescribeLogDirsResponse,
     ElectLeadersRequest => ElectLeadersResponse,

@@ -2,13 +2,21 @@
 //!
 //! Versions 0 to 5. Honoured: the name and version of the client's software must be well formed (KIP-511); a cluster id
 //! or node id that is not ours is answered REBOOTSTRAP_REQUIRED (KIP-1242). A version that is too new is answered in
-//! version 0 with UNSUPPORTED_VERSION, by the server, since the body cannot be read. There are no features.
+//! version 0 with UNSUPPORTED_VERSION, by the server, since the body cannot be read. The one feature is
+//! `transaction.version`; a broker that shows only older versions of the APIs shows the level that goes with them.
 
 use super::{Caller, Refuse, SERVED};
+use crate::core::transactions::VERSION_MAX;
 use crate::core::{Cluster, Now};
 use ottla_protocol::api::{ApiKey, Versions};
 use ottla_protocol::error_code::ErrorCode;
-use ottla_protocol::messages::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use ottla_protocol::messages::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeature, SupportedFeature,
+};
+use ottla_protocol::wire::Str;
+
+/// The feature that says which protocol of transactions clients use.
+const TRANSACTION_VERSION: &str = "transaction.version";
 
 impl Refuse for ApiVersionsRequest {
     type Response = ApiVersionsResponse;
@@ -34,7 +42,54 @@ impl Cluster {
         if other_cluster || other_node {
             return request.refuse(ErrorCode::REBOOTSTRAP_REQUIRED);
         }
-        ApiVersionsResponse { api_keys: advertised(None), ..ApiVersionsResponse::default() }
+        let level = self.transaction_version;
+        let finalized = FinalizedFeature {
+            name: Str::from_static(TRANSACTION_VERSION),
+            max_version_level: level,
+            min_version_level: level,
+        };
+        let supported = SupportedFeature {
+            name: Str::from_static(TRANSACTION_VERSION),
+            min_version: 0,
+            max_version: VERSION_MAX,
+        };
+        ApiVersionsResponse {
+            api_keys: advertised(None),
+            // Clients of before take a lowest level of zero for an error.
+            supported_features: if caller.version >= 4 { vec![supported] } else { Vec::new() },
+            finalized_features: if level > 0 { vec![finalized] } else { Vec::new() },
+            finalized_features_epoch: self.features_epoch,
+            ..ApiVersionsResponse::default()
+        }
+    }
+
+    /// Changes the level of the feature `transaction.version`, as an administrator does.
+    pub(crate) fn set_transaction_version(&mut self, level: i16) -> Result<(), ErrorCode> {
+        if !(0..=VERSION_MAX).contains(&level) {
+            return Err(ErrorCode::INVALID_UPDATE_VERSION);
+        }
+        if level != self.transaction_version {
+            self.transaction_version = level;
+            self.features_epoch += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Narrows an answer to what an older broker would say.
+pub(crate) fn narrow(answer: &mut ApiVersionsResponse, caps: &Versions) {
+    answer.api_keys = advertised(Some(caps));
+    // KIP-890 is whole only with these versions.
+    let needed = [(ApiKey::PRODUCE, 12), (ApiKey::END_TXN, 5), (ApiKey::TXN_OFFSET_COMMIT, 5)];
+    if needed.iter().all(|(key, version)| served(*key, Some(caps)).is_some_and(|(_, max)| max >= *version)) {
+        return;
+    }
+    for feature in &mut answer.supported_features {
+        feature.max_version = feature.max_version.min(1);
+    }
+    for feature in &mut answer.finalized_features {
+        feature.max_version_level = feature.max_version_level.min(1);
+        feature.min_version_level = feature.min_version_level.min(1);
     }
 }
 

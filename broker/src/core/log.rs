@@ -8,6 +8,7 @@
 
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// A piece at least this large is handed out alone, without gathering its neighbours into one copy.
 const PIECE_WORTH_SENDING_ALONE: usize = 64 * 1024;
@@ -61,7 +62,8 @@ impl Log {
         self.entries.iter()
     }
 
-    fn end_position(&self) -> u64 {
+    /// Bytes that were ever appended.
+    pub(crate) fn end_position(&self) -> u64 {
         self.open_at + self.open.len() as u64
     }
 
@@ -90,22 +92,44 @@ impl Log {
         base_offset
     }
 
-    /// Whole batches from the one that holds `offset`, at most `max_bytes` of them. The first is returned even when it
-    /// is larger, if `oversize_first` says so. Empty at the end of the log.
-    pub(crate) fn read(&mut self, offset: i64, max_bytes: usize, oversize_first: bool) -> Bytes {
-        let first = self.entries.partition_point(|entry| entry.last_offset < offset);
-        let Some(start) = self.entries.get(first).copied() else { return Bytes::new() };
+    /// Where the batch begins that holds `offset`, in bytes; the end of the log for one that is not there yet.
+    pub(crate) fn position_of(&self, offset: i64) -> u64 {
+        let index = self.entries.partition_point(|entry| entry.last_offset < offset);
+        self.entries.get(index).map_or_else(|| self.end_position(), |entry| entry.position)
+    }
+
+    /// The offset after the batch that ends at this position.
+    fn offset_at(&self, position: u64) -> i64 {
+        let index = self.entries.partition_point(|entry| entry.position < position);
+        self.entries.get(index).map_or(self.next_offset, |entry| entry.base_offset)
+    }
+
+    /// Whole batches from the one that holds `wanted.start`, at most `max_bytes` of them, none that begins at `wanted.end`
+    /// or later; and the offset after the last of them. The first is returned even when it is larger, if `oversize_first`
+    /// says so. Empty at the end of the log.
+    pub(crate) fn read(
+        &mut self,
+        wanted: Range<i64>,
+        max_bytes: usize,
+        oversize_first: bool,
+    ) -> (Bytes, i64) {
+        let nothing = (Bytes::new(), wanted.start);
+        let first = self.entries.partition_point(|entry| entry.last_offset < wanted.start);
+        let start = self.entries.get(first).copied().filter(|entry| entry.base_offset < wanted.end);
+        let Some(start) = start else { return nothing };
         let mut length = start.length as usize;
         if length > max_bytes && !oversize_first {
-            return Bytes::new();
+            return nothing;
         }
         for entry in self.entries.range(first + 1..) {
-            if length + entry.length as usize > max_bytes {
+            if length + entry.length as usize > max_bytes || entry.base_offset >= wanted.end {
                 break;
             }
             length += entry.length as usize;
         }
-        self.bytes_at(start.position, length)
+        let bytes = self.bytes_at(start.position, length);
+        let next = self.offset_at(start.position + bytes.len() as u64);
+        (bytes, next)
     }
 
     /// The bytes of one batch.
@@ -162,6 +186,12 @@ mod tests {
         log.append(&batch(size, mark), what, |stored, base| stored[0] = u8::try_from(base % 251).unwrap())
     }
 
+    fn read(log: &mut Log, offset: i64, max_bytes: usize, oversize_first: bool) -> Bytes {
+        let (bytes, next) = log.read(offset..i64::MAX, max_bytes, oversize_first);
+        assert_eq!(next > offset, !bytes.is_empty());
+        bytes
+    }
+
     #[test]
     fn offsets_follow_the_records_of_each_batch() {
         let mut log = Log::default();
@@ -177,18 +207,31 @@ mod tests {
         for mark in 0..10 {
             append(&mut log, 100, mark, 5);
         }
-        let bytes = log.read(12, 250, false);
+        let bytes = read(&mut log, 12, 250, false);
         assert_eq!(bytes.len(), 200);
         assert_eq!((bytes[1], bytes[101]), (2, 3));
-        assert_eq!(log.read(50, 1000, true).len(), 0);
+        assert_eq!(read(&mut log, 50, 1000, true).len(), 0);
+    }
+
+    #[test]
+    fn a_read_ends_where_it_is_told_and_says_where_that_was() {
+        let mut log = Log::default();
+        for mark in 0..10 {
+            append(&mut log, 100, mark, 5);
+        }
+        let lengths = |(bytes, next): (Bytes, i64)| (bytes.len(), next);
+        assert_eq!(lengths(log.read(12..30, 1000, true)), (400, 30));
+        assert_eq!(lengths(log.read(12..30, 250, true)), (200, 20));
+        assert_eq!(lengths(log.read(30..30, 1000, true)), (0, 30));
+        assert_eq!((log.position_of(29), log.position_of(30), log.position_of(50)), (500, 600, 1000));
     }
 
     #[test]
     fn the_first_batch_is_returned_larger_than_the_limit_only_when_asked() {
         let mut log = Log::default();
         append(&mut log, 1000, 1, 1);
-        assert_eq!(log.read(0, 10, false).len(), 0);
-        assert_eq!(log.read(0, 10, true).len(), 1000);
+        assert_eq!(read(&mut log, 0, 10, false).len(), 0);
+        assert_eq!(read(&mut log, 0, 10, true).len(), 1000);
     }
 
     #[test]
@@ -206,7 +249,7 @@ mod tests {
             expected.push(stored);
             if step % 3 == 0 {
                 let from = usize::try_from((random >> 20) % u64::from(step + 1)).unwrap();
-                let got = log.read(i64::try_from(from).unwrap(), 9000, true);
+                let got = read(&mut log, i64::try_from(from).unwrap(), 9000, true);
                 let want: Vec<u8> = expected[from..].iter().flatten().copied().take(got.len()).collect();
                 assert!(!got.is_empty());
                 assert_eq!(got, want);
@@ -214,7 +257,7 @@ mod tests {
         }
         let mut offset = 0;
         while offset < log.end_offset() {
-            let got = log.read(offset, 500_000, true);
+            let got = read(&mut log, offset, 500_000, true);
             let mut length = 0;
             while length < got.len() {
                 length += expected[usize::try_from(offset).unwrap()].len();
@@ -228,10 +271,10 @@ mod tests {
     fn a_large_batch_that_straddles_the_limit_of_one_piece_stays_whole() {
         let mut log = Log::default();
         append(&mut log, 200_000, 1, 1);
-        log.read(0, 1, true);
+        read(&mut log, 0, 1, true);
         append(&mut log, 300_000, 2, 1);
         append(&mut log, 50, 3, 1);
-        assert_eq!(log.read(1, 10, true).len(), 300_000);
-        assert_eq!(log.read(0, 1 << 20, true).len() % 100, 0);
+        assert_eq!(read(&mut log, 1, 10, true).len(), 300_000);
+        assert_eq!(read(&mut log, 0, 1 << 20, true).len() % 100, 0);
     }
 }

@@ -1,25 +1,31 @@
-//! The machine of the cluster: nodes, topics, groups, and the requests that wait. It is told what happened and says
+//! The machine of the cluster: nodes, topics, groups, transactions, and the requests that wait. It is told what happened and says
 //! what to answer; the server around it reads clocks and moves bytes.
 //!
 //! The requests themselves are handled in [`crate::api`], one file an area. Equal inputs give equal outputs: time and
 //! randomness are handed in, and every map is ordered.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
+pub(crate) mod coordinator;
 pub(crate) mod group;
 pub(crate) mod log;
+mod markers;
 pub(crate) mod parking;
 pub(crate) mod producers;
 pub(crate) mod random;
 pub(crate) mod sessions;
 pub(crate) mod settings;
+pub(crate) mod stability;
 pub(crate) mod timers;
 pub(crate) mod topics;
+pub(crate) mod transactions;
+pub(crate) mod verification;
 
 pub(crate) use parking::Ticket;
 
+use crate::api::Answer;
 use crate::api::fetch::Waiting;
-use crate::api::{Answer, Caller};
-use group::{Effects, Groups, Timer, offsets_partition};
+use coordinator::Coordinated;
+use group::{Effects, Groups, Timer};
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{LeaderIdAndEpoch, NodeEndpoint};
 use ottla_protocol::wire::Str;
@@ -30,7 +36,8 @@ use settings::{Settings, TopicSettings};
 use std::collections::BTreeMap;
 use std::time::Instant;
 use timers::Timers;
-use topics::{OFFSETS_TOPIC, Partition, Topic, Topics};
+use topics::{OFFSETS_TOPIC, Partition, Readable, Topic, Topics};
+use transactions::Transactions;
 
 /// The moment at which something happens.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +82,13 @@ pub(crate) struct Cluster {
     pub(crate) parking: Parking,
     pub(crate) timers: Timers<Timer>,
     pub(crate) random: Random,
+    /// The next producer id.
     pub(crate) producer_ids: i64,
+    pub(crate) transactions: Transactions,
+    /// The finalized level of the feature `transaction.version`: from 2 on, KIP-890 is whole.
+    pub(crate) transaction_version: i16,
+    /// How often the levels of features were changed.
+    pub(crate) features_epoch: i64,
     pub(crate) faults: crate::faults::Faults,
 }
 
@@ -93,6 +106,9 @@ impl Cluster {
             timers: Timers::default(),
             random,
             producer_ids: 0,
+            transactions: Transactions::default(),
+            transaction_version: transactions::VERSION_MAX,
+            features_epoch: 0,
             faults: crate::faults::Faults::default(),
         }
     }
@@ -105,11 +121,13 @@ impl Cluster {
     /// Does what is due.
     pub(crate) fn tick(&mut self, now: Now) {
         while let Some(timer) = self.timers.take_due(now.at) {
-            if let Timer::Fetch(ticket) = timer {
-                self.parking.wake(ticket);
-            } else {
-                let (groups, mut fx) = self.groups(now);
-                groups.fire(&mut fx, &timer);
+            match timer {
+                Timer::Fetch(ticket) => self.parking.wake(ticket),
+                Timer::Transaction(_) | Timer::Markers(_) => self.fire_transaction(now, &timer),
+                Timer::Session(..) | Timer::Join(_) | Timer::Sync(_) => {
+                    let (groups, mut fx) = self.groups(now);
+                    groups.fire(&mut fx, &timer);
+                }
             }
         }
     }
@@ -205,12 +223,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// Moves the partition of the offsets topic that keeps a group to another of its replicas.
-    pub(crate) fn move_coordinator(&mut self, now: Now, group: &str, node: i32) -> Result<(), ErrorCode> {
-        self.coordinator(group);
-        self.move_leader(now, OFFSETS_TOPIC, offsets_partition(group, self.settings.offsets_partitions), node)
-    }
-
     /// Gives every partition whose leader is not alive the first of its replicas that is.
     fn elect(&mut self, now: Now) {
         let mut changes = Vec::new();
@@ -237,36 +249,30 @@ impl Cluster {
             self.parking.wake(*ticket);
         }
         if topic == OFFSETS_TOPIC {
-            let partitions = self.settings.offsets_partitions;
+            let moved = |id: &&Str| self.coordinator_index(Coordinated::Group(id)) == index;
+            let moved: Vec<Str> = self.groups.iter().map(|(id, _)| id).filter(moved).cloned().collect();
             let (groups, mut fx) = self.groups(now);
-            for (id, entry) in groups.iter_mut() {
-                if offsets_partition(id, partitions) == index {
+            for id in moved {
+                if let Some(entry) = groups.get_mut(&id) {
                     entry.membership.move_away(&mut fx);
                 }
             }
         }
+        self.resume_transactions(now);
     }
 
-    /// The node that coordinates a group. The offsets topic comes into being when it is first asked for.
-    pub(crate) fn coordinator(&mut self, group: &str) -> Option<i32> {
-        if self.topics.get(OFFSETS_TOPIC).is_none() {
-            let replicas = self.replication_factor(self.settings.offsets_replication_factor);
-            let assignment = self.assign(self.settings.offsets_partitions, replicas);
-            self.create_topic(Str::from_static(OFFSETS_TOPIC), assignment, TopicSettings::default());
+    /// More of a partition can be read than before: fetches that have enough now are woken.
+    pub(crate) fn wake_readers(&mut self, topic: &str, index: i32, before: Readable) {
+        let Some(partition) = self.topics.partition_mut(topic, index) else { return };
+        if partition.waiting.is_empty() {
+            return;
         }
-        self.known_coordinator(group)
-    }
-
-    fn known_coordinator(&self, group: &str) -> Option<i32> {
-        let index = offsets_partition(group, self.settings.offsets_partitions);
-        self.topics.get(OFFSETS_TOPIC)?.partition(index)?.leader
-    }
-
-    /// Whether the node that is asked coordinates this group.
-    pub(crate) fn check_coordinator(&self, caller: &Caller, group: &str) -> Result<(), ErrorCode> {
-        match self.known_coordinator(group) {
-            Some(node) if node == caller.node => Ok(()),
-            Some(_) | None => Err(ErrorCode::NOT_COORDINATOR),
+        let after = partition.readable();
+        for ticket in &partition.waiting {
+            let waiting = self.fetches.get_mut(ticket);
+            if waiting.is_some_and(|waiting| waiting.is_over_after(before, after)) {
+                self.parking.wake(*ticket);
+            }
         }
     }
 

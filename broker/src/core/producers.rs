@@ -2,8 +2,9 @@
 //!
 //! It follows Apache Kafka's rules: the last five batches of a producer are known, so a repeated one is answered with
 //! the offset it got the first time; a producer that the partition does not know may start at any sequence; a new epoch
-//! starts at zero; an older epoch is fenced. It refuses to know of transactions, which are not served yet.
+//! starts at zero; an older epoch is fenced. It refuses to know which transactions are open: that is [`super::stability`]'s.
 
+use super::Now;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::records::add_sequence;
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +22,34 @@ pub(crate) struct Sequenced {
     pub(crate) first: i32,
     /// Records in the batch, at least one.
     pub(crate) count: i32,
+}
+
+/// The first batch of a transaction, for which the coordinator was asked whether the partition takes part (KIP-890).
+#[derive(Debug, Clone, Copy)]
+struct Verifying {
+    epoch: i16,
+    /// The lowest sequence that was asked for: a batch that was refused must not be overtaken by the one after it.
+    lowest: i32,
+    /// Each transaction has an epoch of its own, so that the first sequence can only be zero.
+    starts_at_zero: bool,
+    asked: Instant,
+}
+
+/// An id that no producer had before.
+pub(crate) fn fresh_id(next: &mut i64) -> i64 {
+    let id = *next;
+    *next += 1;
+    id
+}
+
+/// What a marker must fit to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marker {
+    pub(crate) producer_id: i64,
+    pub(crate) epoch: i16,
+    pub(crate) coordinator_epoch: i32,
+    /// Whether the epoch was raised for the marker (KIP-890), so that it must be above that of the records.
+    pub(crate) bumped: bool,
 }
 
 impl Sequenced {
@@ -44,10 +73,31 @@ pub(crate) struct Producer {
     pub(crate) epoch: i16,
     /// When it wrote last.
     wrote: Instant,
+    pub(crate) wrote_ms: i64,
+    /// That of its last marker, or -1.
+    pub(crate) coordinator_epoch: i32,
     batches: VecDeque<Remembered>,
 }
 
 impl Producer {
+    fn new(epoch: i16, now: Now) -> Self {
+        Self {
+            epoch,
+            wrote: now.at,
+            wrote_ms: now.wall_ms,
+            coordinator_epoch: -1,
+            batches: VecDeque::with_capacity(BATCHES_REMEMBERED),
+        }
+    }
+
+    fn write(&mut self, epoch: i16, now: Now) {
+        (self.wrote, self.wrote_ms) = (now.at, now.wall_ms);
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.batches.clear();
+        }
+    }
+
     /// The sequence of the last record that was appended in this epoch.
     pub(crate) fn last_sequence(&self) -> Option<i32> {
         self.batches.back().map(|batch| batch.last)
@@ -70,56 +120,97 @@ const SWEPT_AT_LEAST: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Producers {
     known: BTreeMap<i64, Producer>,
+    verifying: BTreeMap<i64, Verifying>,
     /// How many there were after those that had expired were last forgotten.
     swept: usize,
 }
 
 impl Producers {
     pub(crate) fn judge(&self, batch: Sequenced) -> Verdict {
-        let Some(known) = self.known.get(&batch.producer_id) else { return Verdict::Next };
-        if batch.epoch < known.epoch {
+        let known = self.known.get(&batch.producer_id);
+        if known.is_some_and(|known| batch.epoch < known.epoch) {
             return Verdict::Refused(ErrorCode::INVALID_PRODUCER_EPOCH);
         }
-        if batch.epoch > known.epoch {
-            return match batch.first {
-                0 => Verdict::Next,
-                _ => Verdict::Refused(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),
-            };
-        }
-        if let Some(same) = known.batches.iter().find(|it| it.first == batch.first && it.last == batch.last())
-        {
+        let is_same = |it: &&Remembered| it.first == batch.first && it.last == batch.last();
+        let in_epoch = known.filter(|known| known.epoch == batch.epoch);
+        if let Some(same) = in_epoch.and_then(|known| known.batches.iter().find(is_same)) {
             return Verdict::Duplicate(*same);
         }
-        match known.last_sequence() {
-            Some(last) if add_sequence(last, 1) != batch.first => {
-                Verdict::Refused(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER)
+        let has_batches = known.is_some_and(|known| !known.batches.is_empty());
+        let overtakes = self.verifying.get(&batch.producer_id).is_some_and(|it| {
+            batch.first > it.lowest || (it.starts_at_zero && !has_batches && batch.first != 0)
+        });
+        let follows = match (known, in_epoch) {
+            (None, _) => true,
+            (Some(_), None) => batch.first == 0,
+            // A marker leaves an epoch without batches, which then starts at zero.
+            (Some(_), Some(known)) => {
+                known.last_sequence().map_or(0, |last| add_sequence(last, 1)) == batch.first
             }
-            _ => Verdict::Next,
+        };
+        match follows && !overtakes {
+            true => Verdict::Next,
+            false => Verdict::Refused(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),
         }
     }
 
-    /// Forgets the producers that have written nothing since `expired`, if there are enough to make that worth it.
-    pub(crate) fn forget_idle(&mut self, expired: Option<Instant>) {
+    /// The epoch in which a producer wrote last.
+    pub(crate) fn epoch_of(&self, producer_id: i64) -> Option<i16> {
+        self.known.get(&producer_id).map(|known| known.epoch)
+    }
+
+    /// The coordinator is asked for the first batch of a transaction.
+    pub(crate) fn verify(&mut self, batch: Sequenced, starts_at_zero: bool, now: Now) {
+        let fresh = Verifying { epoch: batch.epoch, lowest: batch.first, starts_at_zero, asked: now.at };
+        let verifying = self.verifying.entry(batch.producer_id).or_insert(fresh);
+        if batch.epoch > verifying.epoch {
+            (verifying.epoch, verifying.lowest) = (batch.epoch, batch.first);
+        } else if batch.epoch == verifying.epoch {
+            verifying.lowest = verifying.lowest.min(batch.first);
+        }
+    }
+
+    /// Whether a marker may be written. Then [`Producers::remember_marker`] notes it.
+    pub(crate) fn check_marker(&self, marker: Marker, is_open: bool) -> Result<(), ErrorCode> {
+        let Some(known) = self.known.get(&marker.producer_id) else { return Ok(()) };
+        // A marker that comes again finds its transaction ended; at the highest epoch none can be above.
+        let may_repeat = !is_open || marker.epoch == i16::MAX;
+        let needs_bump = marker.bumped && !may_repeat;
+        if marker.epoch < known.epoch || (marker.epoch == known.epoch && needs_bump) {
+            return Err(ErrorCode::INVALID_PRODUCER_EPOCH);
+        }
+        if marker.coordinator_epoch < known.coordinator_epoch {
+            return Err(ErrorCode::TRANSACTION_COORDINATOR_FENCED);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remember_marker(&mut self, marker: Marker, now: Now) {
+        self.verifying.remove(&marker.producer_id);
+        let new = || Producer::new(marker.epoch, now);
+        let producer = self.known.entry(marker.producer_id).or_insert_with(new);
+        producer.write(marker.epoch, now);
+        producer.coordinator_epoch = marker.coordinator_epoch;
+    }
+
+    /// Forgets the producers that have written nothing since `expired`, if there are enough to make that worth it. One
+    /// with an open transaction is kept.
+    pub(crate) fn forget_idle(&mut self, expired: Option<Instant>, is_open: impl Fn(i64) -> bool) {
         if let Some(expired) = expired
             && self.known.len() >= SWEPT_AT_LEAST.max(2 * self.swept)
         {
-            self.known.retain(|_, producer| producer.wrote >= expired);
+            self.known.retain(|id, producer| producer.wrote >= expired || is_open(*id));
+            self.verifying.retain(|_, verifying| verifying.asked >= expired);
             self.swept = self.known.len();
         }
     }
 
     /// Records that a batch which was judged `Next` is now in the log.
-    pub(crate) fn remember(&mut self, batch: Sequenced, base_offset: i64, append_time: i64, now: Instant) {
-        let producer = self.known.entry(batch.producer_id).or_insert_with(|| Producer {
-            epoch: batch.epoch,
-            wrote: now,
-            batches: VecDeque::with_capacity(BATCHES_REMEMBERED),
-        });
-        producer.wrote = now;
-        if producer.epoch != batch.epoch {
-            producer.epoch = batch.epoch;
-            producer.batches.clear();
-        }
+    pub(crate) fn remember(&mut self, batch: Sequenced, base_offset: i64, append_time: i64, now: Now) {
+        self.verifying.remove(&batch.producer_id);
+        let new = || Producer::new(batch.epoch, now);
+        let producer = self.known.entry(batch.producer_id).or_insert_with(new);
+        producer.write(batch.epoch, now);
         if producer.batches.len() == BATCHES_REMEMBERED {
             producer.batches.pop_front();
         }
@@ -129,6 +220,13 @@ impl Producers {
             base_offset,
             append_time,
         });
+    }
+
+    /// A producer writes without sequence numbers, as to the offsets of a group.
+    pub(crate) fn begin(&mut self, producer_id: i64, epoch: i16, now: Now) {
+        self.verifying.remove(&producer_id);
+        let producer = self.known.entry(producer_id).or_insert_with(|| Producer::new(epoch, now));
+        producer.write(epoch, now);
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
@@ -145,6 +243,10 @@ mod tests {
     const OUT_OF_ORDER: &str = "out of order";
     const FENCED: &str = "fenced";
 
+    fn now(at: Instant) -> Now {
+        Now { at, wall_ms: 0 }
+    }
+
     /// Feeds (epoch, first sequence, count) and compares each verdict; what is `next` gets the offset of its row.
     fn check(rows: &[(i16, i32, i32, &str)]) {
         let mut producers = Producers::default();
@@ -160,7 +262,7 @@ mod tests {
             };
             assert_eq!(said, expected, "row {row}");
             if verdict == Verdict::Next {
-                producers.remember(batch, i64::try_from(row).unwrap(), -1, Instant::now());
+                producers.remember(batch, i64::try_from(row).unwrap(), -1, now(Instant::now()));
             }
         }
     }
@@ -227,20 +329,20 @@ mod tests {
         let mut producers = Producers::default();
         let write = |producers: &mut Producers, producer_id, at| {
             let batch = Sequenced { producer_id, epoch: 0, first: 0, count: 1 };
-            producers.remember(batch, 0, -1, start + Duration::from_secs(at));
+            producers.remember(batch, 0, -1, now(start + Duration::from_secs(at)));
         };
         for id in 0..100 {
             write(&mut producers, id, 1);
-            producers.forget_idle(Some(start));
+            producers.forget_idle(Some(start), |_| false);
         }
         write(&mut producers, 100, 9);
-        producers.forget_idle(None);
+        producers.forget_idle(None, |_| false);
         assert_eq!(producers.iter().count(), 101, "all wrote since");
         for id in 101..200 {
             write(&mut producers, id, 9);
-            producers.forget_idle(Some(start + Duration::from_secs(5)));
+            producers.forget_idle(Some(start + Duration::from_secs(5)), |id| id == 7);
         }
         let left: Vec<i64> = producers.iter().map(|(id, _)| id).collect();
-        assert_eq!(left, (100..200).collect::<Vec<_>>());
+        assert_eq!(left, std::iter::once(7).chain(100..200).collect::<Vec<_>>(), "7 has an open transaction");
     }
 }

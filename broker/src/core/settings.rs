@@ -72,6 +72,9 @@ const HONOURED: &[&str] = &[
     "offsets.topic.replication.factor",
     "producer.id.expiration.ms",
     "socket.request.max.bytes",
+    "transaction.max.timeout.ms",
+    "transaction.state.log.num.partitions",
+    "transaction.state.log.replication.factor",
 ];
 
 const WITHOUT_EFFECT: &[&str] = &[
@@ -100,9 +103,10 @@ const WITHOUT_EFFECT: &[&str] = &[
     "replica.lag.time.max.ms",
     "socket.receive.buffer.bytes",
     "socket.send.buffer.bytes",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+    "transaction.remove.expired.transaction.cleanup.interval.ms",
     "transaction.state.log.min.isr",
-    "transaction.state.log.num.partitions",
-    "transaction.state.log.replication.factor",
+    "transactional.id.expiration.ms",
     "unclean.leader.election.enable",
 ];
 
@@ -165,10 +169,25 @@ pub(crate) struct Settings {
     pub(crate) request_bytes_max: usize,
     pub(crate) fetch_sessions_max: usize,
     pub(crate) offset_metadata_bytes_max: usize,
-    pub(crate) offsets_partitions: i32,
-    pub(crate) offsets_replication_factor: Option<i16>,
+    pub(crate) offsets_topic: CoordinatorTopic,
+    pub(crate) transactions_topic: CoordinatorTopic,
+    pub(crate) transaction_timeout_max: Duration,
     pub(crate) producer_expiration: Duration,
     pub(crate) group: GroupSettings,
+}
+
+/// A topic whose partitions' leaders are coordinators.
+#[derive(Debug, Clone)]
+pub(crate) struct CoordinatorTopic {
+    pub(crate) partitions: i32,
+    /// None: as many as there are nodes, at most three.
+    pub(crate) replication_factor: Option<i16>,
+}
+
+impl Default for CoordinatorTopic {
+    fn default() -> Self {
+        Self { partitions: 50, replication_factor: None }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -192,8 +211,9 @@ impl Default for Settings {
             request_bytes_max: 100 * 1024 * 1024,
             fetch_sessions_max: 1000,
             offset_metadata_bytes_max: 4096,
-            offsets_partitions: 50,
-            offsets_replication_factor: None,
+            offsets_topic: CoordinatorTopic::default(),
+            transactions_topic: CoordinatorTopic::default(),
+            transaction_timeout_max: Duration::from_secs(900),
             producer_expiration: Duration::from_secs(24 * 3600),
             group: GroupSettings {
                 initial_rebalance_delay: Duration::ZERO,
@@ -224,10 +244,19 @@ impl Settings {
             "offset.metadata.max.bytes" => {
                 self.offset_metadata_bytes_max = number(name, value, 0..=BYTES_MAX)?
             }
-            "offsets.topic.num.partitions" => self.offsets_partitions = number(name, value, 1..=1000)?,
-            "offsets.topic.replication.factor" => {
-                self.offsets_replication_factor = Some(number(name, value, 1..=i16::MAX)?);
+            "offsets.topic.num.partitions" => {
+                self.offsets_topic.partitions = number(name, value, 1..=1000)?;
             }
+            "offsets.topic.replication.factor" => {
+                self.offsets_topic.replication_factor = Some(number(name, value, 1..=i16::MAX)?);
+            }
+            "transaction.state.log.num.partitions" => {
+                self.transactions_topic.partitions = number(name, value, 1..=1000)?;
+            }
+            "transaction.state.log.replication.factor" => {
+                self.transactions_topic.replication_factor = Some(number(name, value, 1..=i16::MAX)?);
+            }
+            "transaction.max.timeout.ms" => self.transaction_timeout_max = milliseconds(name, value)?,
             "producer.id.expiration.ms" => self.producer_expiration = milliseconds(name, value)?,
             "group.initial.rebalance.delay.ms" => {
                 self.group.initial_rebalance_delay = milliseconds(name, value)?

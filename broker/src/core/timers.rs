@@ -32,6 +32,10 @@ impl<K: Ord + Clone> Timers<K> {
         }
     }
 
+    pub(crate) fn is_set(&self, key: &K) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     /// Removes and returns the next timer that is due at `now`.
     pub(crate) fn take_due(&mut self, now: Instant) -> Option<K> {
         let slot = *self.by_time.first_key_value().filter(|((at, _), _)| *at <= now)?.0;

@@ -10,11 +10,16 @@ use super::Ticket;
 use super::log::Log;
 use super::producers::Producers;
 use super::settings::TopicSettings;
+use super::stability::Stability;
+use ottla_protocol::records::BatchHeader;
 use ottla_protocol::wire::{Str, Uuid};
 use std::collections::BTreeMap;
 
 /// The topic whose partitions' leaders are the group coordinators.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// The topic whose partitions' leaders are the transaction coordinators.
+pub(crate) const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 
 #[derive(Debug)]
 pub(crate) struct Topic {
@@ -26,7 +31,7 @@ pub(crate) struct Topic {
 
 impl Topic {
     pub(crate) fn is_internal(&self) -> bool {
-        &*self.name == OFFSETS_TOPIC
+        matches!(&*self.name, OFFSETS_TOPIC | TRANSACTIONS_TOPIC)
     }
 
     /// The partition with this index, if the topic has it.
@@ -48,6 +53,7 @@ pub(crate) struct Partition {
     epochs: Vec<(i32, i64)>,
     pub(crate) log: Log,
     pub(crate) producers: Producers,
+    pub(crate) stability: Stability,
     /// Fetches that wait for this partition.
     pub(crate) waiting: Vec<Ticket>,
 }
@@ -57,6 +63,13 @@ pub(crate) struct Partition {
 pub(crate) struct EpochEnd {
     pub(crate) epoch: i32,
     pub(crate) end_offset: i64,
+}
+
+/// How far the log can be read, in bytes from its first batch on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Readable {
+    pub(crate) all: u64,
+    pub(crate) committed: u64,
 }
 
 impl Partition {
@@ -69,6 +82,7 @@ impl Partition {
             epochs: vec![(0, 0)],
             log: Log::default(),
             producers: Producers::default(),
+            stability: Stability::default(),
             waiting: Vec::new(),
         }
     }
@@ -83,6 +97,31 @@ impl Partition {
         // Epochs that wrote nothing leave no trace.
         self.epochs.retain(|(_, began)| *began < start);
         self.epochs.push((self.leader_epoch, start));
+    }
+
+    /// The first offset that a reader of committed records does not see yet.
+    pub(crate) fn last_stable_offset(&self) -> i64 {
+        self.stability.first_unstable().unwrap_or_else(|| self.log.end_offset())
+    }
+
+    /// Whether a producer has written to a transaction that is still open.
+    pub(crate) fn has_open_transaction(&self, producer_id: i64, epoch: i16) -> bool {
+        self.stability.opened_at(producer_id).is_some() && self.producers.epoch_of(producer_id) == Some(epoch)
+    }
+
+    /// Whether a reader of committed records gets this batch.
+    pub(crate) fn is_committed(&self, batch: &BatchHeader) -> bool {
+        let offset = batch.base_offset;
+        let is_aborted = || {
+            let mut reaching = self.stability.aborted(offset, offset + 1);
+            reaching.any(|aborted| aborted.producer_id == batch.producer_id)
+        };
+        offset < self.last_stable_offset() && !(batch.transactional && is_aborted())
+    }
+
+    /// Bytes of the log that readers see: of all records, and of decided ones.
+    pub(crate) fn readable(&self) -> Readable {
+        Readable { all: self.log.end_position(), committed: self.log.position_of(self.last_stable_offset()) }
     }
 
     /// Where `epoch` ended: `None` for an epoch that this log has not reached.

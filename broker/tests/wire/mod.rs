@@ -173,3 +173,151 @@ pub fn fetched(response: &FetchResponse) -> Vec<(String, i32, Result<Vec<String>
     }
     all
 }
+
+/// A transactional producer that says what it is told to, right or wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Txn {
+    pub id: &'static str,
+    pub producer_id: i64,
+    pub epoch: i16,
+}
+
+impl Txn {
+    /// Initializes a transactional id, for as long as it takes.
+    pub async fn new(wire: &mut Wire, id: &'static str) -> Self {
+        let txn = Self { id, producer_id: -1, epoch: -1 };
+        loop {
+            let answer = wire.call(5, txn.init()).await;
+            if answer.error_code != ErrorCode::CONCURRENT_TRANSACTIONS {
+                assert_eq!(answer.error_code, ErrorCode::NONE);
+                return Self { id, producer_id: answer.producer_id, epoch: answer.producer_epoch };
+            }
+        }
+    }
+
+    pub fn at(self, epoch: i16) -> Self {
+        Self { epoch, ..self }
+    }
+
+    /// Names the id and epoch that it has, if it has one.
+    pub fn init(&self) -> InitProducerIdRequest {
+        InitProducerIdRequest {
+            transactional_id: Some(Str::from(self.id)),
+            transaction_timeout_ms: 60_000,
+            producer_id: self.producer_id,
+            producer_epoch: self.epoch,
+        }
+    }
+
+    pub fn add(&self, topic: &str, partitions: &[i32]) -> AddPartitionsToTxnRequest {
+        AddPartitionsToTxnRequest {
+            v3_and_below_transactional_id: Str::from(self.id),
+            v3_and_below_producer_id: self.producer_id,
+            v3_and_below_producer_epoch: self.epoch,
+            v3_and_below_topics: vec![AddPartitionsToTxnTopic {
+                name: Str::from(topic),
+                partitions: partitions.to_vec(),
+            }],
+            ..AddPartitionsToTxnRequest::default()
+        }
+    }
+
+    /// As a broker asks a coordinator.
+    pub fn add_verified(&self, topic: &str, partitions: &[i32]) -> AddPartitionsToTxnRequest {
+        let topics =
+            vec![AddPartitionsToTxnTopic { name: Str::from(topic), partitions: partitions.to_vec() }];
+        AddPartitionsToTxnRequest {
+            transactions: vec![AddPartitionsToTxnTransaction {
+                transactional_id: Str::from(self.id),
+                producer_id: self.producer_id,
+                producer_epoch: self.epoch,
+                verify_only: true,
+                topics,
+            }],
+            ..AddPartitionsToTxnRequest::default()
+        }
+    }
+
+    pub fn add_offsets(&self, group: &str) -> AddOffsetsToTxnRequest {
+        AddOffsetsToTxnRequest {
+            transactional_id: Str::from(self.id),
+            producer_id: self.producer_id,
+            producer_epoch: self.epoch,
+            group_id: Str::from(group),
+        }
+    }
+
+    pub fn batch(&self, values: &[&str], base_sequence: i32) -> Bytes {
+        batch(values, |fields| {
+            fields.transactional = true;
+            fields.producer_id = self.producer_id;
+            fields.producer_epoch = self.epoch;
+            fields.base_sequence = base_sequence;
+        })
+    }
+
+    pub fn produce(&self, topic: &str, index: i32, values: &[&str], base_sequence: i32) -> ProduceRequest {
+        let request = produce(topic, Uuid::ZERO, index, self.batch(values, base_sequence));
+        ProduceRequest { transactional_id: Some(Str::from(self.id)), ..request }
+    }
+
+    pub fn commit_offset(&self, group: &str, topic: &str, index: i32, offset: i64) -> TxnOffsetCommitRequest {
+        TxnOffsetCommitRequest {
+            transactional_id: Str::from(self.id),
+            group_id: Str::from(group),
+            producer_id: self.producer_id,
+            producer_epoch: self.epoch,
+            topics: vec![TxnOffsetCommitTopic {
+                name: Str::from(topic),
+                topic_id: Uuid::ZERO,
+                partitions: vec![TxnOffsetCommitPartition {
+                    partition_index: index,
+                    committed_offset: offset,
+                    ..TxnOffsetCommitPartition::default()
+                }],
+            }],
+            ..TxnOffsetCommitRequest::default()
+        }
+    }
+
+    pub fn end(&self, committed: bool) -> EndTxnRequest {
+        EndTxnRequest {
+            transactional_id: Str::from(self.id),
+            producer_id: self.producer_id,
+            producer_epoch: self.epoch,
+            committed,
+        }
+    }
+
+    /// Ends the transaction in some partitions, past its coordinator.
+    pub fn mark(&self, committed: bool, topic: &str, partitions: &[i32]) -> WriteTxnMarkersRequest {
+        let topics =
+            vec![WritableTxnMarkerTopic { name: Str::from(topic), partition_indexes: partitions.to_vec() }];
+        WriteTxnMarkersRequest {
+            markers: vec![WritableTxnMarker {
+                producer_id: self.producer_id,
+                producer_epoch: self.epoch,
+                transaction_result: committed,
+                topics,
+                ..WritableTxnMarker::default()
+            }],
+        }
+    }
+}
+
+/// The outcome of the only partition that was added.
+pub fn added(response: AddPartitionsToTxnResponse) -> ErrorCode {
+    let all = response.results_by_topic_v3_and_below.into_iter();
+    let all = all.chain(response.results_by_transaction.into_iter().flat_map(|it| it.topic_results));
+    let mut codes = all.flat_map(|topic| topic.results_by_partition);
+    ErrorCode(codes.next().unwrap().partition_error_code)
+}
+
+/// The outcome of the only offset that was committed.
+pub fn offset_committed(response: TxnOffsetCommitResponse) -> ErrorCode {
+    response.topics[0].partitions[0].error_code
+}
+
+pub fn read_committed(topic: &str, partition: i32, offset: i64) -> FetchRequest {
+    FetchRequest { isolation_level: 1, ..fetch(topic, partition, offset) }
+}

@@ -340,6 +340,23 @@ impl Group {
         Ok(())
     }
 
+    /// Whether offsets may be committed within a transaction (KIP-447): also while the group rebalances, because the
+    /// transaction may have to end before its producer can take part.
+    pub(crate) fn check_transactional_commit(
+        &self,
+        member_id: &Str,
+        instance_id: Option<&Str>,
+        generation: i32,
+    ) -> Result<(), ErrorCode> {
+        // Whoever names no member and no generation is from before KIP-447, and trusted.
+        let names_nothing = generation < 0 && member_id.is_empty() && instance_id.is_none();
+        if names_nothing || (generation < 0 && self.state == State::Empty) {
+            return Ok(());
+        }
+        self.check_member(member_id, instance_id)?;
+        if generation == self.generation { Ok(()) } else { Err(ErrorCode::ILLEGAL_GENERATION) }
+    }
+
     /// Whether the group reads this topic, so that its offsets may not be deleted.
     pub(crate) fn is_consumer_group(&self) -> bool {
         self.protocol_type.as_deref() == Some(CONSUMER)

@@ -28,6 +28,10 @@ pub(crate) enum Timer {
     Join(Str),
     /// Group: its members must have asked for their assignment.
     Sync(Str),
+    /// Transactional id: its transaction has been open for as long as it may.
+    Transaction(Str),
+    /// Transactional id: the markers of its transaction are to be written.
+    Markers(Str),
 }
 
 /// What a group may do to the world around it.
@@ -75,10 +79,65 @@ pub(crate) struct Committed {
     pub(crate) at_ms: i64,
 }
 
+/// Offsets by topic and partition, each with the number of the commit that it came with.
+type Numbered = BTreeMap<(Str, i32), (u64, Committed)>;
+
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) membership: Group,
-    pub(crate) offsets: BTreeMap<(Str, i32), Committed>,
+    offsets: Numbered,
+    /// By producer id: what was committed within a transaction that is still open.
+    pending: BTreeMap<i64, Numbered>,
+    commits: u64,
+}
+
+impl Entry {
+    fn new(id: Str) -> Self {
+        Self { membership: Group::new(id), offsets: BTreeMap::new(), pending: BTreeMap::new(), commits: 0 }
+    }
+
+    /// What is committed, by topic and partition.
+    pub(crate) fn offsets(&self) -> impl Iterator<Item = (&(Str, i32), &Committed)> {
+        self.offsets.iter().map(|(place, (_, committed))| (place, committed))
+    }
+
+    pub(crate) fn offset(&self, place: &(Str, i32)) -> Option<&Committed> {
+        self.offsets.get(place).map(|(_, committed)| committed)
+    }
+
+    /// Whether an open transaction may still change what is committed (KIP-447).
+    pub(crate) fn is_unstable(&self, place: &(Str, i32)) -> bool {
+        self.pending.values().any(|offsets| offsets.contains_key(place))
+    }
+
+    pub(crate) fn commit(&mut self, place: (Str, i32), committed: Committed) {
+        self.commits += 1;
+        self.offsets.insert(place, (self.commits, committed));
+    }
+
+    /// Commits within the open transaction of a producer.
+    pub(crate) fn commit_pending(&mut self, producer_id: i64, place: (Str, i32), committed: Committed) {
+        self.commits += 1;
+        self.pending.entry(producer_id).or_default().insert(place, (self.commits, committed));
+    }
+
+    /// The transaction of a producer ended. An offset that was committed later by other means stays.
+    pub(crate) fn end_pending(&mut self, producer_id: i64, committed: bool) {
+        let pending = self.pending.remove(&producer_id).unwrap_or_default();
+        for (place, numbered) in pending.into_iter().filter(|_| committed) {
+            if self.offsets.get(&place).is_none_or(|(number, _)| *number < numbered.0) {
+                self.offsets.insert(place, numbered);
+            }
+        }
+    }
+
+    /// Forgets what is committed of a partition. False when there was nothing.
+    pub(crate) fn forget(&mut self, place: &(Str, i32)) -> bool {
+        for offsets in self.pending.values_mut() {
+            offsets.remove(place);
+        }
+        self.offsets.remove(place).is_some()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -96,9 +155,7 @@ impl Groups {
     pub(crate) fn get_or_create(&mut self, id: &str) -> &mut Entry {
         // The id is copied, or the group would hold on to the frame that it came in.
         let id = Str::from(id);
-        self.0
-            .entry(id.clone())
-            .or_insert_with(|| Entry { membership: Group::new(id), offsets: BTreeMap::new() })
+        self.0.entry(id.clone()).or_insert_with(|| Entry::new(id))
     }
 
     pub(crate) fn remove(&mut self, id: &str) {
@@ -109,14 +166,13 @@ impl Groups {
         self.0.iter()
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&Str, &mut Entry)> {
-        self.0.iter_mut()
-    }
-
     /// A topic that is deleted takes its committed offsets with it.
     pub(crate) fn forget_topic(&mut self, topic: &str) {
         for entry in self.0.values_mut() {
             entry.offsets.retain(|(name, _), _| &**name != topic);
+            for offsets in entry.pending.values_mut() {
+                offsets.retain(|(name, _), _| &**name != topic);
+            }
         }
     }
 
@@ -137,27 +193,7 @@ impl Groups {
                     entry.membership.sync_timed_out(fx);
                 }
             }
-            Timer::Fetch(_) => {}
+            Timer::Fetch(_) | Timer::Transaction(_) | Timer::Markers(_) => {}
         }
-    }
-}
-
-/// Which partition of the offsets topic keeps a group: Java's string hash, as Apache Kafka has it.
-pub(crate) fn offsets_partition(group: &str, partitions: i32) -> i32 {
-    let hash =
-        group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    hash.checked_abs().unwrap_or(0) % partitions
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_are_placed_by_javas_string_hash() {
-        // "hello".hashCode() is 99162322; "polygenelubricants" hashes to the number without an absolute value.
-        assert_eq!(offsets_partition("hello", 50), 22);
-        assert_eq!(offsets_partition("polygenelubricants", 50), 0);
-        assert_eq!(offsets_partition("", 50), 0);
     }
 }

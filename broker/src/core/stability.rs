@@ -1,0 +1,90 @@
+//! How far a partition is decided: the transactions that are open in it, and those that were aborted.
+//!
+//! The offset before which everything is decided is the last stable offset; readers of committed records see no further,
+//! and skip what the list of aborted transactions names. It refuses to know the records, and who coordinates.
+//!
+//! Invariant: `aborted` is in the order of the markers, so its last offsets rise.
+
+use std::collections::BTreeMap;
+
+/// A transaction that was aborted, as it stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Aborted {
+    pub(crate) producer_id: i64,
+    pub(crate) first_offset: i64,
+    /// That of its marker.
+    last_offset: i64,
+}
+
+/// See the head of the module.
+#[derive(Debug, Default)]
+pub(crate) struct Stability {
+    /// The first offset of each open transaction, by producer id.
+    open: BTreeMap<i64, i64>,
+    aborted: Vec<Aborted>,
+}
+
+impl Stability {
+    /// Where the open transaction of a producer begins.
+    pub(crate) fn opened_at(&self, producer_id: i64) -> Option<i64> {
+        self.open.get(&producer_id).copied()
+    }
+
+    /// A transactional batch was appended: it begins a transaction, unless one is open.
+    pub(crate) fn wrote(&mut self, producer_id: i64, base_offset: i64) {
+        self.open.entry(producer_id).or_insert(base_offset);
+    }
+
+    /// The marker at this offset ends the producer's transaction. One that wrote nothing here leaves no trace.
+    pub(crate) fn ended(&mut self, producer_id: i64, marker_offset: i64, committed: bool) {
+        let Some(first_offset) = self.open.remove(&producer_id) else { return };
+        if !committed {
+            self.aborted.push(Aborted { producer_id, first_offset, last_offset: marker_offset });
+        }
+    }
+
+    /// The first offset that is not decided yet.
+    pub(crate) fn first_unstable(&self) -> Option<i64> {
+        self.open.values().copied().min()
+    }
+
+    /// The aborted transactions with records in `from..to`.
+    pub(crate) fn aborted(&self, from: i64, to: i64) -> impl Iterator<Item = Aborted> {
+        let first = self.aborted.partition_point(|it| it.last_offset < from);
+        self.aborted[first..].iter().copied().filter(move |it| it.first_offset < to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_open_transaction_bounds_what_is_stable() {
+        let mut stability = Stability::default();
+        assert_eq!(stability.first_unstable(), None);
+        stability.wrote(1, 10);
+        stability.wrote(2, 20);
+        stability.wrote(1, 30);
+        assert_eq!(stability.first_unstable(), Some(10));
+        stability.ended(1, 40, true);
+        assert_eq!(stability.first_unstable(), Some(20));
+        stability.ended(2, 41, false);
+        stability.ended(3, 42, false);
+        assert_eq!(stability.first_unstable(), None);
+    }
+
+    #[test]
+    fn a_range_names_the_aborted_transactions_that_reach_into_it() {
+        let mut stability = Stability::default();
+        for (producer, first, marker) in [(1, 0, 5), (2, 2, 9), (3, 7, 12)] {
+            stability.wrote(producer, first);
+            stability.ended(producer, marker, false);
+        }
+        let named = |from, to| stability.aborted(from, to).map(|it| it.producer_id).collect::<Vec<_>>();
+        assert_eq!(named(0, 100), [1, 2, 3]);
+        assert_eq!(named(6, 100), [2, 3]);
+        assert_eq!(named(5, 7), [1, 2]);
+        assert_eq!(named(13, 100), [0i64; 0]);
+    }
+}

@@ -1,0 +1,404 @@
+//! The transactions of the cluster: one state for each transactional id, and which step may follow which.
+//!
+//! The rules are those of Apache Kafka's transaction coordinator, with its error codes. A transaction is first decided
+//! (prepared) and complete once every partition has its marker; writing the markers is [`super::markers`]'s. It refuses
+//! to know which node is asked, and what stands in the logs.
+//!
+//! Invariant: the epoch of a producer id never falls, and a decision is never changed.
+
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::wire::Str;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// The highest level of the feature `transaction.version` (KIP-584).
+pub(crate) const VERSION_MAX: i16 = 2;
+
+/// "No epoch": of a transactional id that nobody has been given yet.
+const NO_EPOCH: i16 = -1;
+
+/// The last epoch that a producer is given. The one above is kept to fence it with.
+const LAST_EPOCH: i16 = i16::MAX - 1;
+
+/// A producer, as it names itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) producer_id: i64,
+    pub(crate) epoch: i16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Empty,
+    Ongoing,
+    PrepareCommit,
+    PrepareAbort,
+    CompleteCommit,
+    CompleteAbort,
+}
+
+impl State {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Empty,
+        Self::Ongoing,
+        Self::PrepareCommit,
+        Self::PrepareAbort,
+        Self::CompleteCommit,
+        Self::CompleteAbort,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::Ongoing => "Ongoing",
+            Self::PrepareCommit => "PrepareCommit",
+            Self::PrepareAbort => "PrepareAbort",
+            Self::CompleteCommit => "CompleteCommit",
+            Self::CompleteAbort => "CompleteAbort",
+        }
+    }
+
+    /// Every transition that exists. With KIP-890 a transaction that wrote nothing may be aborted too.
+    fn may_become(self, next: Self) -> bool {
+        use State::{CompleteAbort, CompleteCommit, Empty, Ongoing, PrepareAbort, PrepareCommit};
+        matches!(
+            (self, next),
+            (Empty | CompleteCommit | CompleteAbort, Empty | Ongoing | PrepareAbort)
+                | (Ongoing, Ongoing | PrepareCommit | PrepareAbort)
+                | (PrepareCommit, CompleteCommit)
+                | (PrepareAbort, CompleteAbort)
+        )
+    }
+
+    fn is_prepared(self) -> bool {
+        matches!(self, Self::PrepareCommit | Self::PrepareAbort)
+    }
+}
+
+/// What InitProducerId leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Init {
+    Ready(Identity),
+    /// A transaction is open: [`Transaction::fence`] it, and let the producer ask again.
+    AbortFirst,
+}
+
+/// What EndTxn leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The decision is new; its markers are to be written. The producer goes on as this.
+    Now(Identity),
+    /// It was decided so before; this was a retry.
+    Before(Identity),
+}
+
+/// Which rules the end of a transaction follows: by the version of EndTxn, or by the feature `transaction.version` when
+/// the coordinator itself ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// The epoch stays (KIP-98).
+    V1,
+    /// Each transaction has an epoch of its own (KIP-890).
+    V2,
+}
+
+/// A partition that takes part.
+pub(crate) type Place = (Str, i32);
+
+/// See the head of the module.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    state: State,
+    now: Identity,
+    /// Before the last transition.
+    previous_id: Option<i64>,
+    /// Takes over when the markers are written: the epochs are used up.
+    next_id: Option<i64>,
+    /// The epoch before, for a producer that did not hear of the new one. `NO_EPOCH` when another took over.
+    last_epoch: i16,
+    /// Whose rules the decision followed.
+    protocol: Protocol,
+    pub(crate) timeout: Duration,
+    /// The partitions that have no marker yet, once the transaction is prepared.
+    pub(crate) partitions: BTreeSet<Place>,
+    pub(crate) started_ms: Option<i64>,
+    /// When it times out, while it is ongoing.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Transaction {
+    fn new(producer_id: i64, timeout: Duration) -> Self {
+        Self {
+            state: State::Empty,
+            now: Identity { producer_id, epoch: NO_EPOCH },
+            previous_id: None,
+            next_id: None,
+            last_epoch: NO_EPOCH,
+            protocol: Protocol::V1,
+            timeout,
+            partitions: BTreeSet::new(),
+            started_ms: None,
+            deadline: None,
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// The producer whose transaction it is; while it is prepared, the one whose epoch the markers carry.
+    pub(crate) fn identity(&self) -> Identity {
+        self.now
+    }
+
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The decision, while markers are missing.
+    pub(crate) fn decision(&self) -> Option<bool> {
+        self.state.is_prepared().then_some(self.state == State::PrepareCommit)
+    }
+
+    fn become_state(&mut self, next: State) {
+        debug_assert!(self.state.may_become(next), "{:?} never becomes {next:?}", self.state);
+        self.previous_id = Some(self.now.producer_id);
+        self.state = next;
+    }
+
+    /// Gives the producer an id and an epoch that nobody else has. With what it had before (KIP-360), only whoever had
+    /// it last gets an answer.
+    pub(crate) fn init(
+        &mut self,
+        had: Option<Identity>,
+        timeout: Duration,
+        fresh_id: impl FnOnce() -> i64,
+    ) -> Result<Init, ErrorCode> {
+        if had.is_some_and(|had| !self.may_init(had)) {
+            return Err(ErrorCode::PRODUCER_FENCED);
+        }
+        match self.state {
+            State::PrepareCommit | State::PrepareAbort => return Err(ErrorCode::CONCURRENT_TRANSACTIONS),
+            State::Ongoing => return Ok(Init::AbortFirst),
+            State::Empty | State::CompleteCommit | State::CompleteAbort => {}
+        }
+        let epoch = self.now.epoch;
+        let (next, last_epoch) = match had {
+            _ if epoch >= LAST_EPOCH && had.is_none_or(|had| had.epoch == epoch) => {
+                let last_epoch = if had.is_some() { epoch } else { NO_EPOCH };
+                (Identity { producer_id: fresh_id(), epoch: 0 }, last_epoch)
+            }
+            None => (self.now.bumped(), NO_EPOCH),
+            Some(had) if epoch == NO_EPOCH || had.epoch == epoch => (self.now.bumped(), epoch),
+            // A retry of a call whose answer got lost: nobody else came meanwhile.
+            Some(had) if had.epoch == self.last_epoch => (self.now, self.last_epoch),
+            Some(_) => return Err(ErrorCode::PRODUCER_FENCED),
+        };
+        self.become_state(State::Empty);
+        self.now = next;
+        self.last_epoch = last_epoch;
+        self.timeout = timeout;
+        self.partitions.clear();
+        self.started_ms = None;
+        Ok(Init::Ready(next))
+    }
+
+    fn may_init(&self, had: Identity) -> bool {
+        self.now.epoch == NO_EPOCH
+            || had.producer_id == self.now.producer_id
+            || (Some(had.producer_id) == self.previous_id && had.epoch >= LAST_EPOCH)
+    }
+
+    /// Whether a producer may write within the transaction, or into a new one.
+    fn check(&self, producer: Identity) -> Result<(), ErrorCode> {
+        if producer.producer_id != self.now.producer_id {
+            return Err(ErrorCode::INVALID_PRODUCER_ID_MAPPING);
+        }
+        if producer.epoch != self.now.epoch {
+            return Err(ErrorCode::PRODUCER_FENCED);
+        }
+        if self.state.is_prepared() {
+            return Err(ErrorCode::CONCURRENT_TRANSACTIONS);
+        }
+        Ok(())
+    }
+
+    /// Lets partitions take part. The first of them begins the transaction.
+    pub(crate) fn add(
+        &mut self,
+        producer: Identity,
+        partitions: impl Iterator<Item = Place>,
+        at: Instant,
+        wall_ms: i64,
+    ) -> Result<(), ErrorCode> {
+        self.check(producer)?;
+        if self.state != State::Ongoing {
+            self.become_state(State::Ongoing);
+            self.started_ms = Some(wall_ms);
+            self.deadline = Some(at + self.timeout);
+        }
+        self.partitions.extend(partitions);
+        Ok(())
+    }
+
+    /// Whether a partition takes part. The caller has to turn TRANSACTION_ABORTABLE into what old clients know.
+    pub(crate) fn verify(&self, producer: Identity, partition: &Place) -> Result<(), ErrorCode> {
+        self.check(producer)?;
+        match self.partitions.contains(partition) {
+            true => Ok(()),
+            false => Err(ErrorCode::TRANSACTION_ABORTABLE),
+        }
+    }
+
+    /// Decides the transaction as its producer asks.
+    pub(crate) fn end(
+        &mut self,
+        producer: Identity,
+        commit: bool,
+        protocol: Protocol,
+        fresh_id: impl FnOnce() -> i64,
+    ) -> Result<Ended, ErrorCode> {
+        match protocol {
+            Protocol::V1 => self.end_v1(producer, commit),
+            Protocol::V2 => self.end_v2(producer, commit, fresh_id),
+        }
+    }
+
+    fn end_v1(&mut self, producer: Identity, commit: bool) -> Result<Ended, ErrorCode> {
+        if producer.producer_id != self.now.producer_id {
+            return Err(ErrorCode::INVALID_PRODUCER_ID_MAPPING);
+        }
+        if producer.epoch != self.now.epoch {
+            return Err(ErrorCode::PRODUCER_FENCED);
+        }
+        match (self.state, commit) {
+            (State::Ongoing, _) => {
+                self.decide(commit, Protocol::V1);
+                Ok(Ended::Now(self.now))
+            }
+            // It cannot be told from a late EndTxn of the transaction before (KAFKA-17754).
+            (State::CompleteCommit, true) | (State::CompleteAbort, false) => Ok(Ended::Before(self.now)),
+            (State::PrepareCommit, true) | (State::PrepareAbort, false) => {
+                Err(ErrorCode::CONCURRENT_TRANSACTIONS)
+            }
+            _ => Err(ErrorCode::INVALID_TXN_STATE),
+        }
+    }
+
+    fn end_v2(
+        &mut self,
+        producer: Identity,
+        commit: bool,
+        fresh_id: impl FnOnce() -> i64,
+    ) -> Result<Ended, ErrorCode> {
+        let was_bumped = producer.epoch.checked_add(1) == Some(self.now.epoch);
+        let got_new_id = Some(producer.producer_id) == self.previous_id
+            && producer.epoch == LAST_EPOCH
+            && self.now.epoch == 0;
+        if producer.producer_id != self.now.producer_id && !got_new_id {
+            return Err(ErrorCode::INVALID_PRODUCER_ID_MAPPING);
+        }
+        let is_retry = was_bumped || got_new_id;
+        let fits = match self.state {
+            State::Ongoing | State::Empty => producer.epoch == self.now.epoch,
+            State::PrepareCommit | State::PrepareAbort => was_bumped,
+            State::CompleteCommit | State::CompleteAbort => is_retry || producer.epoch == self.now.epoch,
+        };
+        if !fits {
+            return Err(ErrorCode::PRODUCER_FENCED);
+        }
+        match (self.state, commit) {
+            (State::CompleteCommit, true) | (State::CompleteAbort, false) if is_retry => {
+                Ok(Ended::Before(self.now))
+            }
+            (State::PrepareCommit, true) | (State::PrepareAbort, false) => {
+                Err(ErrorCode::CONCURRENT_TRANSACTIONS)
+            }
+            (State::Ongoing, _) | (State::Empty | State::CompleteAbort, false) => {
+                Ok(Ended::Now(self.decide_and_bump(commit, fresh_id)))
+            }
+            (State::CompleteCommit, false) if !is_retry => {
+                Ok(Ended::Now(self.decide_and_bump(commit, fresh_id)))
+            }
+            _ => Err(ErrorCode::INVALID_TXN_STATE),
+        }
+    }
+
+    /// Aborts the open transaction in the name of the coordinator, so that its producer can do nothing more: it timed
+    /// out, or another instance came.
+    pub(crate) fn fence(&mut self, protocol: Protocol, fresh_id: impl FnOnce() -> i64) {
+        match protocol {
+            Protocol::V1 => {
+                self.now = self.now.bumped();
+                self.last_epoch = NO_EPOCH;
+                self.decide(false, Protocol::V1);
+            }
+            Protocol::V2 => {
+                self.decide_and_bump(false, fresh_id);
+            }
+        }
+    }
+
+    /// Decides under an epoch of its own, and says as what the producer goes on.
+    fn decide_and_bump(&mut self, commit: bool, fresh_id: impl FnOnce() -> i64) -> Identity {
+        self.next_id = (self.now.epoch >= LAST_EPOCH).then(fresh_id);
+        self.last_epoch = self.now.epoch;
+        self.now = self.now.bumped();
+        self.decide(commit, Protocol::V2);
+        self.next_id.map_or(self.now, |producer_id| Identity { producer_id, epoch: 0 })
+    }
+
+    fn decide(&mut self, commit: bool, protocol: Protocol) {
+        self.become_state(if commit { State::PrepareCommit } else { State::PrepareAbort });
+        self.protocol = protocol;
+        self.deadline = None;
+    }
+
+    /// Every partition has its marker.
+    pub(crate) fn complete(&mut self) {
+        debug_assert!(self.partitions.is_empty(), "a marker is missing");
+        self.become_state(match self.state {
+            State::PrepareCommit => State::CompleteCommit,
+            _ => State::CompleteAbort,
+        });
+        if let Some(producer_id) = self.next_id.take() {
+            self.now = Identity { producer_id, epoch: 0 };
+        }
+    }
+}
+
+impl Identity {
+    /// The next epoch of the same id, if there is one: the last is only for fencing.
+    fn bumped(self) -> Self {
+        Self { epoch: self.epoch.saturating_add(1), ..self }
+    }
+}
+
+/// Every transactional id that was ever initialized.
+#[derive(Debug, Default)]
+pub(crate) struct Transactions(BTreeMap<Str, Transaction>);
+
+impl Transactions {
+    pub(crate) fn get(&self, id: &str) -> Option<&Transaction> {
+        self.0.get(id)
+    }
+
+    /// A transaction whose producer must have been initialized.
+    pub(crate) fn known(&mut self, id: &str) -> Result<&mut Transaction, ErrorCode> {
+        self.0.get_mut(id).ok_or(ErrorCode::INVALID_PRODUCER_ID_MAPPING)
+    }
+
+    pub(crate) fn get_or_create(
+        &mut self,
+        id: &str,
+        timeout: Duration,
+        fresh_id: impl FnOnce() -> i64,
+    ) -> &mut Transaction {
+        // The id is copied, or the transaction would hold on to the frame that it came in.
+        self.0.entry(Str::from(id)).or_insert_with(|| Transaction::new(fresh_id(), timeout))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Str, &Transaction)> {
+        self.0.iter()
+    }
+}
