@@ -242,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         after: After,
     ) -> Result<(), Ended> {
         if let (Answer::ApiVersions(answer), Some(caps)) = (&mut answer, &self.caps) {
-            answer.api_keys = versions::advertised(Some(caps));
+            versions::narrow(answer, caps);
         }
         if let Some(ms) = after.throttle_ms {
             answer.throttle(ms);
