@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use thiserror::Error;
 
 use crate::messages::{self, ApiVersionsResponse};
-use crate::wire::{DecodeError, Decoder, EncodeError, Encoder, Wire};
+use crate::wire::{DecodeError, Decoder, EncodeError, Encoder, Str, Wire};
 
 /// A request message, which names its API and the answer to it. Tables implement it.
 pub trait Request: Wire + Default + Clone + fmt::Debug + PartialEq + Send + Sync + 'static {
@@ -196,12 +196,15 @@ impl Api {
 /// assert_eq!(versions.get(ApiKey::PRODUCE), None);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Versions(BTreeMap<ApiKey, (i16, i16)>);
+pub struct Versions {
+    ranges: BTreeMap<ApiKey, (i16, i16)>,
+    features: BTreeMap<Str, i16>,
+}
 
 impl Versions {
     /// The first and the last version of an API, or `None` if the peer does not offer it.
     pub fn get(&self, key: ApiKey) -> Option<(i16, i16)> {
-        self.0.get(&key).copied()
+        self.ranges.get(&key).copied()
     }
 
     /// The highest version of `R` that the peer and this crate both have.
@@ -211,19 +214,34 @@ impl Versions {
 
     /// The ranges in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (ApiKey, (i16, i16))> + '_ {
-        self.0.iter().map(|(key, range)| (*key, *range))
+        self.ranges.iter().map(|(key, range)| (*key, *range))
+    }
+
+    /// The level at which the peer's cluster has a feature switched on (KIP-584), such as `transaction.version`. `None` if
+    /// the peer names no such feature.
+    pub fn feature(&self, name: &str) -> Option<i16> {
+        self.features.get(name).copied()
+    }
+
+    /// The same, with a feature at this level.
+    pub fn with_feature(mut self, name: Str, level: i16) -> Self {
+        self.features.insert(name, level);
+        self
     }
 }
 
 impl From<&ApiVersionsResponse> for Versions {
     fn from(response: &ApiVersionsResponse) -> Self {
-        response.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect()
+        let ranges =
+            response.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
+        let features = response.finalized_features.iter();
+        Self { ranges, features: features.map(|f| (f.name.clone(), f.max_version_level)).collect() }
     }
 }
 
 impl FromIterator<(ApiKey, (i16, i16))> for Versions {
     fn from_iter<T: IntoIterator<Item = (ApiKey, (i16, i16))>>(ranges: T) -> Self {
-        Self(ranges.into_iter().collect())
+        Self { ranges: ranges.into_iter().collect(), features: BTreeMap::new() }
     }
 }
 
