@@ -79,7 +79,7 @@ impl<D: Ticket> Producer<D> {
     }
 
     /// Appends a record to the open batch of its partition. `patient`: the caller waits when it is told so. Returns the
-    /// ticket of the batch with the record's position in it, and whether links have to be looked at.
+    /// claim to the batch's outcome with the record's position in it, and whether links have to be looked at.
     #[inline]
     pub(crate) fn append(
         &mut self,
@@ -87,7 +87,7 @@ impl<D: Ticket> Producer<D> {
         record: &Entrant<'_>,
         patient: bool,
         now: impl Fn() -> Now + Copy,
-    ) -> (Result<(D, i32), Refusal>, bool) {
+    ) -> (Result<(D::Claim, i32), Refusal>, bool) {
         let (at, free) = match self.place(topic, record) {
             Ok(place) => place,
             Err(refusal) => return (Err(refusal), false),
@@ -110,11 +110,11 @@ impl<D: Ticket> Producer<D> {
                 batch.bytes += size;
                 batch.count += 1;
                 self.buffered += size;
-                let ticket = batch.ticket.clone();
+                let claim = batch.ticket.claim();
                 if free {
                     self.topics[topic].spread.produced(size);
                 }
-                return (Ok((ticket, position)), false);
+                return (Ok((claim, position)), false);
             }
             self.seal(at, true);
             if patient {
@@ -138,7 +138,7 @@ impl<D: Ticket> Producer<D> {
         record: &Entrant<'_>,
         patient: bool,
         now: Now,
-    ) -> Result<(D, i32), Refusal> {
+    ) -> Result<(D::Claim, i32), Refusal> {
         let buffer = self.spare.pop().unwrap_or_default();
         let mut builder = BatchBuilder::new(buffer, record.timestamp.unwrap_or(now.wall_ms));
         let timestamp = builder.base_timestamp();
@@ -156,6 +156,7 @@ impl<D: Ticket> Producer<D> {
         let number = self.ledger.open(entry);
         let queue = &mut self.queues[at];
         let ticket = D::new(&self.topics[topic].name, queue.index);
+        let claim = ticket.claim();
         queue.open = Some(Batch {
             number,
             body: Body::Open(builder),
@@ -166,7 +167,7 @@ impl<D: Ticket> Producer<D> {
             attempts: 0,
             doubtful: false,
             settled: false,
-            ticket: ticket.clone(),
+            ticket,
         });
         self.buffered += size;
         if free {
@@ -182,7 +183,7 @@ impl<D: Ticket> Producer<D> {
             }
             _ => self.seal(at, full),
         }
-        Ok((ticket, position))
+        Ok((claim, position))
     }
 
     /// Whether a record may start a batch of `request` bytes.

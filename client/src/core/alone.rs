@@ -40,8 +40,14 @@ const TOPIC_ID: Uuid = Uuid(77);
 struct Told(Arc<Mutex<Option<BatchOutcome>>>);
 
 impl Ticket for Told {
+    type Claim = Told;
+
     fn new(_: &Str, _: i32) -> Self {
         Told(Arc::default())
+    }
+
+    fn claim(&self) -> Told {
+        self.clone()
     }
 
     fn settle(self, outcome: BatchOutcome) {

@@ -16,9 +16,13 @@ use super::sequence::Numbered;
 use super::{Ask, Request};
 use crate::error::Error;
 
-/// Who waits for the batch. The machine makes one when it opens a batch, and gives it its outcome once.
+/// What the machine owes to those who wait for a batch. It makes one when it opens the batch, and gives it its outcome
+/// once. Dropping the last clone before that is told, too: the machine was lost.
 pub(crate) trait Ticket: Clone + Send + 'static {
+    /// What a record's owner waits with.
+    type Claim;
     fn new(topic: &Str, partition: i32) -> Self;
+    fn claim(&self) -> Self::Claim;
     /// Called outside the lock.
     fn settle(self, outcome: BatchOutcome);
 }

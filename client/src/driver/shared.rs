@@ -3,6 +3,7 @@
 //! It owns the machine, the wakers of links and supervisor, and the conditions that user tasks wait for. [`Shared::with`]
 //! is the only door: lock, decide, find whom that concerns, unlock, wake. Nobody has to remember to wake anybody: after each
 //! change every sleeper's own question is asked again. Invariant: no sleeper is left whose question is answered yes.
+//! A panic under the lock ends the machine: whoever comes or sleeps is told, and what the machine owed is told by dropping it.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -24,15 +25,14 @@ pub(crate) struct Shared<M: Machine> {
 }
 
 struct State<M> {
-    machine: M,
+    /// `None` after a panic under the lock: what it held could not be trusted any more.
+    machine: Option<M>,
     links: BTreeMap<Link, Sleeper>,
     supervisor: Sleeper,
     waiters: Vec<Waiter<M>>,
     next_waiter: u64,
     /// All links and the supervisor are to end.
     stopped: bool,
-    /// A panic happened under the lock: the machine cannot be trusted any more.
-    broken: bool,
 }
 
 /// Somebody who found nothing to do. The waker is taken by whoever brings work.
@@ -87,22 +87,21 @@ pub(crate) enum Next {
 impl<M: Machine> Shared<M> {
     pub(crate) fn new(machine: M, world: Arc<dyn World>) -> Arc<Self> {
         let state = State {
-            machine,
+            machine: Some(machine),
             links: BTreeMap::new(),
             supervisor: Sleeper::default(),
             waiters: Vec::new(),
             next_waiter: 0,
             stopped: false,
-            broken: false,
         };
         Arc::new(Self { state: Mutex::new(state), world })
     }
 
     /// The only door. Fails after a panic under the lock: what the machine holds cannot be trusted then.
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut M, Instant) -> T) -> Result<T, Error> {
-        let mut guard = self.lock()?;
+        let mut guard = self.lock();
         let now = now();
-        let result = f(&mut guard.state.machine, now);
+        let result = f(guard.machine()?, now);
         finish(guard, now);
         Ok(result)
     }
@@ -111,8 +110,8 @@ impl<M: Machine> Shared<M> {
     /// that concerns them.
     #[inline]
     pub(crate) fn with_hot<T>(&self, f: impl FnOnce(&mut M) -> (T, bool)) -> Result<T, Error> {
-        let mut guard = self.lock()?;
-        let (result, changed) = f(&mut guard.state.machine);
+        let mut guard = self.lock();
+        let (result, changed) = f(guard.machine()?);
         if !changed || planted(Defect::LostWakeUp) {
             return Ok(result);
         }
@@ -121,29 +120,24 @@ impl<M: Machine> Shared<M> {
     }
 
     #[inline]
-    fn lock(&self) -> Result<Guard<'_, M>, Error> {
-        let state = self.state.lock();
-        if state.broken {
-            return Err(broken());
-        }
-        Ok(Guard { state, unwinding: std::thread::panicking() })
+    fn lock(&self) -> Guard<'_, M> {
+        Guard { state: self.state.lock(), unwinding: std::thread::panicking() }
     }
 
     /// What a link is to do next. A link that finds nothing is asleep from here on.
     pub(crate) fn next(&self, link: Link, cx: &mut Context<'_>) -> Next {
-        let Ok(mut guard) = self.lock() else { return Next::Stop };
-        let state = &mut *guard.state;
-        if state.stopped {
+        let mut guard = self.lock();
+        let State { machine: Some(machine), stopped: false, links, .. } = &mut *guard.state else {
             return Next::Stop;
-        }
+        };
         let now = now();
-        let work = state.machine.poll_work(now, link);
+        let work = machine.poll_work(now, link);
         let next = match work {
             Some(work) => Next::Work(work),
             None => {
                 // What is due already and gives no work waits for something else than time.
-                let alarm = state.machine.ready_at(link).filter(|at| *at > now);
-                state.links.entry(link).or_default().sleep(cx, alarm);
+                let alarm = machine.ready_at(link).filter(|at| *at > now);
+                links.entry(link).or_default().sleep(cx, alarm);
                 Next::Sleep(alarm)
             }
         };
@@ -168,21 +162,23 @@ impl<M: Machine> Shared<M> {
         cx: &mut Context<'_>,
         ticked: Instant,
     ) -> Result<(), Option<Instant>> {
-        let Ok(mut guard) = self.lock() else { return Ok(()) };
-        let state = &mut *guard.state;
+        let mut guard = self.lock();
+        let State { machine: Some(machine), stopped: false, supervisor, .. } = &mut *guard.state else {
+            return Ok(());
+        };
         let now = now();
         // A deadline that a tick has not moved must not become a busy loop.
-        let alarm = state.machine.deadline().map(|at| at.max(ticked + Duration::from_millis(1)));
-        if state.stopped || state.machine.wants_dial(now) || alarm.is_some_and(|at| at <= now) {
+        let alarm = machine.deadline().map(|at| at.max(ticked + Duration::from_millis(1)));
+        if machine.wants_dial(now) || alarm.is_some_and(|at| at <= now) {
             return Ok(());
         }
-        state.supervisor.sleep(cx, alarm);
+        supervisor.sleep(cx, alarm);
         Err(alarm)
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
         let state = self.state.lock();
-        state.stopped || state.broken
+        state.stopped || state.machine.is_none()
     }
 
     /// Ends the supervisor and every link. Returns at once.
@@ -203,11 +199,8 @@ impl<M: Machine> Shared<M> {
     #[cfg(feature = "unstable-world")]
     pub(crate) fn asleep_while_ready(&self) -> Option<String> {
         let state = self.state.lock();
-        if state.broken || state.stopped {
-            return None;
-        }
+        let machine = state.machine.as_ref().filter(|_| !state.stopped)?;
         let now = now();
-        let machine = &state.machine;
         let link =
             |(link, s): (&Link, &Sleeper)| (s.waker.is_some() && machine.wants(now, *link)).then_some(*link);
         if let Some(link) = state.links.iter().find_map(link) {
@@ -224,8 +217,8 @@ impl<M: Machine> Shared<M> {
 impl<M: Machine> State<M> {
     /// The wakers of all who have something to do now. Called under the lock, woken after it.
     fn woken(&mut self, now: Instant) -> Vec<Waker> {
-        let machine = &self.machine;
         let mut woken = Vec::new();
+        let Some(machine) = &self.machine else { return woken };
         for (link, sleeper) in &mut self.links {
             woken.extend(sleeper.wake_if(machine.wants(now, *link), now, || machine.ready_at(*link)));
         }
@@ -253,31 +246,49 @@ impl<M: Machine> State<M> {
 #[inline(never)]
 fn finish<M: Machine>(mut guard: Guard<'_, M>, now: Instant) {
     let state = &mut *guard.state;
-    let news = state.machine.take_news();
+    let news = state.machine.as_mut().map(M::take_news).unwrap_or_default();
     let woken = state.woken(now);
     drop(guard);
     news.into_iter().for_each(M::tell);
     woken.into_iter().for_each(Waker::wake);
 }
 
-/// Sets the machine aside when a panic goes through the lock, and lets everybody know.
+/// Drops the machine when a panic goes through the lock, and lets everybody know.
 struct Guard<'a, M: Machine> {
     state: MutexGuard<'a, State<M>>,
     /// The thread was unwinding before it came here, so the machine is not to blame.
     unwinding: bool,
 }
 
+impl<M: Machine> Guard<'_, M> {
+    #[inline]
+    fn machine(&mut self) -> Result<&mut M, Error> {
+        self.state.machine.as_mut().ok_or_else(broken)
+    }
+
+    #[cold]
+    fn give_up(&mut self) {
+        let machine = self.state.machine.take();
+        let woken = self.state.everybody();
+        MutexGuard::unlocked(&mut self.state, || {
+            drop(machine);
+            woken.into_iter().for_each(Waker::wake);
+        });
+    }
+}
+
 impl<M: Machine> Drop for Guard<'_, M> {
     #[inline]
     fn drop(&mut self) {
         if std::thread::panicking() && !self.unwinding {
-            self.state.broken = true;
-            self.state.everybody().into_iter().for_each(Waker::wake);
+            self.give_up();
         }
     }
 }
 
-fn broken() -> Error {
+/// Of every handle whose machine is gone.
+#[cold]
+pub(crate) fn broken() -> Error {
     Error::new(ErrorKind::Fatal, "this client is broken: a panic happened inside it; build a new one")
 }
 
@@ -297,11 +308,9 @@ impl<M: Machine> Future for Until<'_, M> {
     type Output = Result<(), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut guard = match self.shared.lock() {
-            Ok(guard) => guard,
-            Err(error) => return Poll::Ready(Err(error)),
-        };
+        let mut guard = self.shared.lock();
         let state = &mut *guard.state;
+        let Some(machine) = &state.machine else { return Poll::Ready(Err(broken())) };
         if let Some(id) = self.id {
             let Some(at) = state.waiters.iter().position(|w| w.id == id) else {
                 // Whoever found the condition true has taken it out.
@@ -312,7 +321,7 @@ impl<M: Machine> Future for Until<'_, M> {
             return Poll::Pending;
         }
         let Some(condition) = self.condition.take() else { return Poll::Ready(Ok(())) };
-        if condition(&state.machine) {
+        if condition(machine) {
             return Poll::Ready(Ok(()));
         }
         if state.stopped {

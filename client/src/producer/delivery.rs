@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
@@ -13,6 +14,7 @@ use ottla_protocol::wire::Str;
 use parking_lot::Mutex;
 
 use crate::core::batch::{BatchOutcome, Ticket};
+use crate::driver::shared::broken;
 use crate::error::{Error, ErrorKind, Outcome};
 
 /// Where a record was written.
@@ -36,19 +38,56 @@ pub(crate) struct Shared {
     partition: i32,
     outcome: OnceLock<BatchOutcome>,
     waiters: Mutex<Vec<Waker>>,
+    promises: AtomicUsize,
 }
 
-impl Ticket for Arc<Shared> {
+impl Shared {
+    /// Whether this outcome was the first.
+    fn set(&self, outcome: BatchOutcome) -> bool {
+        let first = self.outcome.set(outcome).is_ok();
+        let waiters = std::mem::take(&mut *self.waiters.lock());
+        waiters.into_iter().for_each(Waker::wake);
+        first
+    }
+}
+
+/// The machine's end of an outcome. When the last one is dropped without it, a panic took the machine away, and nobody
+/// can say what became of the records.
+#[derive(Debug)]
+pub(crate) struct Promise(Arc<Shared>);
+
+impl Ticket for Promise {
+    type Claim = Arc<Shared>;
+
     fn new(topic: &Str, partition: i32) -> Self {
-        let (topic, waiters) = (topic.clone(), Mutex::new(Vec::new()));
-        Arc::new(Shared { topic, partition, outcome: OnceLock::new(), waiters })
+        let (topic, waiters, promises) = (topic.clone(), Mutex::new(Vec::new()), AtomicUsize::new(1));
+        Promise(Arc::new(Shared { topic, partition, outcome: OnceLock::new(), waiters, promises }))
+    }
+
+    #[inline]
+    fn claim(&self) -> Arc<Shared> {
+        self.0.clone()
     }
 
     fn settle(self, outcome: BatchOutcome) {
-        let first = self.outcome.set(outcome).is_ok();
+        let first = self.0.set(outcome);
         debug_assert!(first, "a batch is settled once");
-        let waiters = std::mem::take(&mut *self.waiters.lock());
-        waiters.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Clone for Promise {
+    fn clone(&self) -> Self {
+        self.0.promises.fetch_add(1, Ordering::Relaxed);
+        Promise(self.0.clone())
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        let last = self.0.promises.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && self.0.outcome.get().is_none() {
+            self.0.set(BatchOutcome::Failed(broken().with_outcome(Outcome::PossiblyWritten)));
+        }
     }
 }
 
@@ -194,5 +233,44 @@ impl Deliveries {
         let outcome = self.0.front()?.now()?;
         self.0.pop_front();
         Some(outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Client, Payload};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn after_a_panic_under_the_lock_every_handle_is_fatal_and_nothing_waits() {
+        let broker = ottla_broker::TestBroker::builder().topic("t", 1).start().await.unwrap();
+        let client = Client::builder().bootstrap(broker.bootstrap()).build().unwrap();
+        let producer = client.producer().linger(MINUTE).delivery_timeout(MINUTE * 2).build().unwrap();
+        let (topic, nowhere) = (producer.topic("t"), producer.topic("nowhere"));
+        let delivery = topic.enqueue(Payload::value(b"open")).await.unwrap();
+        // Both sleep when it happens: one for its outcome, the other for metadata.
+        let panics = async {
+            tokio::task::yield_now().await;
+            let door = &producer.0.door;
+            let panic = std::panic::AssertUnwindSafe(|| door.with(|_, _| panic!("this panic is a test's")));
+            assert!(std::panic::catch_unwind(panic).is_err());
+        };
+        let enqueued = nowhere.enqueue(Payload::value(b"waits"));
+        let all = async { tokio::join!(biased; delivery, enqueued, panics) };
+        let (delivered, enqueued, ()) = tokio::time::timeout(MINUTE, all).await.expect("nobody waits for ever");
+        let errors = [
+            delivered.map(drop).unwrap_err(),
+            enqueued.map(drop).unwrap_err(),
+            topic.send(Payload::value(b"later")).await.map(drop).unwrap_err(),
+            producer.flush(MINUTE).await.unwrap_err(),
+        ];
+        assert_eq!(errors.each_ref().map(Error::kind), [ErrorKind::Fatal; 4], "{errors:?}");
+        assert_eq!(errors[0].outcome(), Some(Outcome::PossiblyWritten));
+        assert!(producer.0.door.is_stopped(), "links and supervisor go on");
+        producer.close(MINUTE).await;
     }
 }

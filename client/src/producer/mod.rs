@@ -27,7 +27,7 @@ use crate::error::{Error, ErrorKind, Outcome};
 use crate::world::pause;
 pub use delivery::{Deliveries, Delivery, RecordMetadata};
 
-type Door = Shared<Machine<Arc<delivery::Shared>>>;
+type Door = Shared<Machine<delivery::Promise>>;
 
 /// A record to send, borrowed: its bytes are copied once, into the batch.
 ///
