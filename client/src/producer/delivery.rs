@@ -261,7 +261,8 @@ mod tests {
         };
         let enqueued = nowhere.enqueue(Payload::value(b"waits"));
         let all = async { tokio::join!(biased; delivery, enqueued, panics) };
-        let (delivered, enqueued, ()) = tokio::time::timeout(MINUTE, all).await.expect("nobody waits for ever");
+        let (delivered, enqueued, ()) =
+            tokio::time::timeout(MINUTE, all).await.expect("nobody waits for ever");
         let errors = [
             delivered.map(drop).unwrap_err(),
             enqueued.map(drop).unwrap_err(),
