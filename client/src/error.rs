@@ -78,6 +78,11 @@ pub enum ErrorKind {
     Fatal,
     /// A newer instance has taken this one's place: the same transactional id or group instance id is in use.
     Fenced,
+    /// The transaction was not committed, and nothing of it will be seen; the source says why. Begin another.
+    Aborted,
+    /// Whether the transaction was committed is not known. Nothing but the same decision may be sent again, which the
+    /// producer does by itself: the next `begin` waits until the outcome is known, and tells it.
+    CommitUnknown,
     /// The member has lost the partition, or its group has moved to another generation: the result is of no use.
     Superseded,
     /// The position lies outside of what the broker still holds.
@@ -159,6 +164,11 @@ impl Error {
     pub(crate) fn from_code(code: ErrorCode, subject: impl fmt::Display) -> Self {
         let message = format!("{subject}: {} ({})", code.message(), code.name());
         Error::new(ErrorKind::of(code), message).with_code(code)
+    }
+
+    /// The same failure, of another class.
+    pub(crate) fn with_kind(self, kind: ErrorKind) -> Self {
+        self.change(|inner| inner.kind = kind)
     }
 
     /// Adds the broker's error code.
@@ -263,6 +273,8 @@ impl fmt::Display for ErrorKind {
             ErrorKind::Closed => "closed",
             ErrorKind::Fatal => "fatal",
             ErrorKind::Fenced => "fenced",
+            ErrorKind::Aborted => "aborted",
+            ErrorKind::CommitUnknown => "commit unknown",
             ErrorKind::Superseded => "superseded",
             ErrorKind::OffsetOutOfRange => "offset out of range",
             ErrorKind::Corrupt => "corrupt data",

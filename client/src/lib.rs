@@ -64,5 +64,6 @@ pub use ottla_protocol::error_code::ErrorCode;
 pub use ottla_protocol::records::{Codec, Compression, Header};
 pub use ottla_protocol::wire::Uuid;
 pub use producer::{
-    CloseReport, Deliveries, Delivery, Enqueue, Full, Payload, Producer, RecordMetadata, Topic,
+    CloseReport, Deliveries, Delivery, Enqueue, Full, GroupMetadata, Offset, Payload, Previous, Producer,
+    RecordMetadata, Topic, Transaction, TransactionTopic, TransactionalProducer,
 };

@@ -18,6 +18,16 @@ pub enum Defect {
     FalseNotWritten,
     /// A batch that ran out of time is forgotten without telling its deliveries (L1).
     SilentExpiry,
+    /// After a request that may arrive late the next transaction goes on under the same epoch (S6, KAFKA-17754).
+    EpochKept,
+    /// A transaction with a record that failed is committed (S6).
+    CommitDespiteFailure,
+    /// A partition is written to before the coordinator knows that it takes part (S6).
+    WriteUnregistered,
+    /// A coordinator's answer that says nothing is taken for a commit (S6).
+    UnknownIsCommitted,
+    /// EndTxn overtakes the offsets of the transaction (S6).
+    OffsetsAfterEnd,
     /// The record that was only lent, not finished, is committed too (C1).
     CommitLent,
     /// An offset is committed for a partition that was given up (C3).

@@ -125,7 +125,9 @@ pub(super) const KEYS: &[Key] = &[
     only("buffer.memory.allocation.strategy", "full", "there is one way to use the memory"),
     only("partitioner.availability.timeout.ms", "0", "a broker's slowness counts by its queue alone"),
     only("partitioner.rack.aware", "false", "racks do not weigh in the choice of a partition"),
-    only("transaction.two.phase.commit.enable", "false", "transactions are missing"),
+    set("transactional.id", "", |d, v| v.name(&mut d.producer.transactional_id)),
+    set("transaction.timeout.ms", "60000", |d, v| v.millis(&mut d.producer.transaction_timeout)),
+    only("transaction.two.phase.commit.enable", "false", "transactions of two phases are missing"),
     // The consumer.
     set("group.id", "", |d, v| v.name(&mut d.consumer.group_id)),
     set("group.instance.id", "", |d, v| v.name(&mut d.consumer.group_instance_id)),
@@ -217,7 +219,6 @@ pub(super) const KEYS: &[Key] = &[
 
 /// Names that Kafka's clients know and this one cannot honour yet, with what is missing.
 const NOT_YET: &[(&str, &[&str])] = &[
-    ("transactions are missing", &["transactional.id", "transaction.timeout.ms"]),
     ("the groups of KIP-848 are missing", &["group.remote.assignor"]),
     ("share groups are missing", &["share.acknowledgement.mode", "share.acquire.mode"]),
     (

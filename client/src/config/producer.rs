@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ottla_partitioners::{Partitioner, Scheme};
 use ottla_protocol::records::{Codec, Compression, CompressionError};
+use ottla_protocol::wire::Str;
 
 use super::ClientConfig;
 use super::LENGTH_MAX;
@@ -114,7 +115,11 @@ settings! {
         adaptive_partitioning: bool = true;
         /// When a topic that was not produced to is forgotten (`metadata.max.idle.ms`). Default 5 min, from 5 s.
         metadata_max_idle: Duration = Duration::from_secs(300);
+        /// How long a transaction may be open before the coordinator aborts it (`transaction.timeout.ms`). Default 60 s,
+        /// from 1 ms; at most what the broker allows (`transaction.max.timeout.ms`, 15 min).
+        transaction_timeout: Duration = Duration::from_secs(60);
     } and by hand {
+        transactional_id: Option<Str> = None;
         idempotence: bool = true;
         /// Whether the user said so; only a default may be switched off by other settings.
         idempotence_named: bool = false;
@@ -135,6 +140,14 @@ impl ProducerBuilder {
     pub fn idempotence(mut self, idempotence: bool) -> Self {
         self.config.idempotence = idempotence;
         self.config.idempotence_named = true;
+        self
+    }
+
+    /// The name under which transactions are written (`transactional.id`): the same for each start of the same part of a
+    /// service, and no other's, since a producer that starts with it fences the one before. Not empty; needs
+    /// [`idempotence`](Self::idempotence). [`build_transactional`](Self::build_transactional) makes such a producer.
+    pub fn transactional_id(mut self, id: &str) -> Self {
+        self.config.transactional_id = Some(Str::from(id));
         self
     }
 
@@ -188,6 +201,10 @@ impl ProducerConfig {
                 format!("{} bytes of memory cannot hold a batch of {}", self.buffer_memory, self.batch_size),
             );
         }
+        found.millis("transaction.timeout.ms", self.transaction_timeout, 1);
+        if self.transactional_id.as_ref().is_some_and(|id| id.is_empty()) {
+            found.bad_value("transactional.id", "", "a name that is not empty");
+        }
         self.settle_codec(&mut found);
         self.settle_idempotence(&mut found);
         self.settle_delivery_timeout(client, &mut found);
@@ -209,7 +226,13 @@ impl ProducerConfig {
     }
 
     fn settle_idempotence(&mut self, found: &mut Findings) {
+        // Transactions are nothing without it (rule 3), so it is never switched off by other settings.
+        self.idempotence_named |= self.transactional_id.is_some();
         if !self.idempotence {
+            if self.transactional_id.is_some() {
+                let reason = "transactions need idempotence";
+                found.contradiction(&["transactional.id", "enable.idempotence"], reason);
+            }
             return;
         }
         let against = match (self.acks, self.retries) {

@@ -278,7 +278,7 @@ fn what_is_not_built_yet_is_refused_and_says_so() {
         ("security.protocol", "SASL_SSL"),
         ("sasl.mechanism", "PLAIN"),
         ("ssl.truststore.location", "/tmp/x.jks"),
-        ("transactional.id", "t"),
+        ("transaction.two.phase.commit.enable", "true"),
         ("group.protocol", "consumer"),
         ("share.acquire.mode", "record_limit"),
         ("interceptor.classes", "com.example.Audit"),

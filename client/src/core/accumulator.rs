@@ -173,6 +173,11 @@ impl<D: Ticket> Producer<D> {
         if free {
             self.topics[topic].spread.produced(size);
         }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.enter(at);
+            self.step_transaction(now.instant);
+        }
+        let queue = &self.queues[at];
         let full = self.config.batch_size <= size;
         match queue.leader {
             // Without linger a batch is due at once, and grows while it cannot go.
@@ -195,8 +200,8 @@ impl<D: Ticket> Producer<D> {
         size: usize,
         patient: bool,
     ) -> Result<(), Refusal> {
-        if let Some(error) = &self.ended {
-            return Err(Refusal::Failed(error.clone()));
+        if let Some(error) = self.accepts_nothing() {
+            return Err(Refusal::Failed(error));
         }
         if request > self.config.max_request_size {
             let limit = format!("max.request.size is {} bytes", self.config.max_request_size);
@@ -213,6 +218,12 @@ impl<D: Ticket> Producer<D> {
         Ok(())
     }
 
+    /// Why no record is accepted, if so.
+    fn accepts_nothing(&self) -> Option<Error> {
+        let transaction = || self.transaction.as_ref().and_then(|transaction| transaction.accepts().err());
+        self.ended.clone().or_else(transaction)
+    }
+
     fn too_large(&self, topic: usize, size: usize, limit: &str) -> Error {
         let message =
             format!("a record of {size} bytes for topic {} is too large: {limit}", self.topics[topic].name);
@@ -226,7 +237,7 @@ impl<D: Ticket> Producer<D> {
 
     /// Whether a record that was refused with [`Refusal::Room`] may come back.
     pub(crate) fn has_room(&self, partition: usize, bytes: usize) -> bool {
-        self.ended.is_some()
+        self.accepts_nothing().is_some()
             || (self.buffered + bytes <= self.config.buffer_memory && !self.is_backlogged(partition))
     }
 
@@ -286,8 +297,8 @@ impl<D: Ticket> Producer<D> {
             let error = Error::new(kind, format!("topic {name}: {code}")).with_code(code);
             Refusal::Failed(error.with_outcome(Outcome::NotWritten))
         };
-        match (&self.ended, self.cluster.metadata.error(name), self.cluster.failure()) {
-            (Some(ended), ..) => Refusal::Failed(ended.clone()),
+        match (self.accepts_nothing(), self.cluster.metadata.error(name), self.cluster.failure()) {
+            (Some(error), ..) => Refusal::Failed(error),
             (_, Some(code @ ErrorCode::TOPIC_AUTHORIZATION_FAILED), _) => {
                 failed(ErrorKind::Authorization, code)
             }

@@ -80,12 +80,13 @@ impl<D> Batch<D> {
     }
 
     /// What a link needs to encode it. The body is away until the link gives it back.
-    pub(crate) fn lend(&mut self) -> Parcel {
+    pub(crate) fn lend(&mut self, transactional: bool) -> Parcel {
         let (base, identity) = self.numbered.map_or((-1, None), |n| (n.base, Some(n.identity)));
         let numbered = |stamp: Stamp| Stamp {
             producer_id: identity.map_or(-1, |i| i.id),
             producer_epoch: identity.map_or(-1, |i| i.epoch),
             base_sequence: base,
+            transactional,
             ..stamp
         };
         match std::mem::replace(&mut self.body, Body::Away) {
@@ -155,6 +156,7 @@ pub(crate) struct Address {
 #[derive(Debug)]
 pub(crate) struct Shipment {
     pub(crate) parcels: Vec<(Address, Parcel)>,
+    pub(crate) transactional_id: Option<Str>,
     pub(crate) codec: Codec,
     pub(crate) acks: i16,
     pub(crate) timeout_ms: i32,
@@ -166,8 +168,12 @@ impl Shipment {
     /// Compresses and stamps what is not encoded yet: the work that must not be done under the lock. Returns the request,
     /// and the encoded batches in the order of the parcels.
     pub(crate) fn finish(self, compressor: &mut Compressor) -> (Request, Vec<(Bytes, Stamp)>) {
-        let mut request =
-            ProduceRequest { acks: self.acks, timeout_ms: self.timeout_ms, ..ProduceRequest::default() };
+        let mut request = ProduceRequest {
+            transactional_id: self.transactional_id,
+            acks: self.acks,
+            timeout_ms: self.timeout_ms,
+            ..ProduceRequest::default()
+        };
         let mut encoded = Vec::with_capacity(self.parcels.len());
         for (address, parcel) in self.parcels {
             let (bytes, stamp) = parcel.encode(self.codec, compressor);

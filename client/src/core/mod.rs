@@ -18,8 +18,8 @@ pub(crate) mod batch;
 pub(crate) mod cluster;
 mod commits;
 pub(crate) mod consumer;
-mod epochs;
 pub(crate) mod coordinator;
+mod epochs;
 pub(crate) mod fetch;
 pub(crate) mod group;
 mod ledger;
@@ -32,6 +32,7 @@ mod resets;
 mod sequence;
 mod session;
 mod settling;
+pub(crate) mod transaction;
 mod verdict;
 
 use std::time::{Duration, Instant};

@@ -20,8 +20,9 @@ use super::batch::{Address, Batch, BatchOutcome, Body, Shipment, Ticket};
 use super::cluster::Cluster;
 use super::ledger::Ledger;
 use super::queue::Queue;
-use super::sequence::Identity;
-use super::{Dial, Input, Lane, Link, Machine, Request, Work};
+use super::sequence::{Identity, Sequence};
+use super::transaction::{Change, End, GroupOffsets, Transaction};
+use super::{Dial, Input, Lane, Link, Machine, Request, TopicPartition, Work};
 use crate::config::{ClientConfig, ProducerConfig, wire_millis};
 use crate::error::{Error, ErrorKind, Outcome};
 
@@ -82,6 +83,8 @@ pub(crate) struct Producer<D> {
     /// Partitions that wait before they try again.
     pub(super) retries: BTreeSet<(Instant, usize)>,
     pub(super) name: Name,
+    /// Of a transactional producer, whose name comes from there.
+    pub(crate) transaction: Option<Transaction>,
     pub(super) name_backoff: Backoff,
     pub(super) retry_backoff: (Duration, Duration),
     metadata_seen: u64,
@@ -101,6 +104,9 @@ impl<D: Ticket> Producer<D> {
         now: Instant,
     ) -> Self {
         let retry_backoff = (client.retry_backoff, client.retry_backoff_max);
+        let transactional = config.transactional_id.clone();
+        let transaction =
+            transactional.map(|id| Transaction::new(id, config.transaction_timeout, &client, now));
         Self {
             cluster: Cluster::new(client, seed, now),
             config,
@@ -113,6 +119,7 @@ impl<D: Ticket> Producer<D> {
             spare: Vec::new(),
             retries: BTreeSet::new(),
             name: Name::Unknown { ask_after: now },
+            transaction,
             name_backoff: Backoff::new(retry_backoff.0, retry_backoff.1),
             retry_backoff,
             metadata_seen: 0,
@@ -129,9 +136,10 @@ impl<D: Ticket> Producer<D> {
 
     /// What a queue starts to number with; none while a producer id is to be asked for.
     pub(super) fn identity(&self) -> Option<Identity> {
-        match self.name {
-            Name::Known(identity) => Some(identity),
-            _ => None,
+        match (&self.transaction, &self.name) {
+            (Some(transaction), _) => transaction.identity(),
+            (None, Name::Known(identity)) => Some(*identity),
+            (None, _) => None,
         }
     }
 
@@ -140,6 +148,7 @@ impl<D: Ticket> Producer<D> {
         let identity = self.identity();
         let queue = &mut self.queues[at];
         if !queue.listed
+            && self.transaction.as_ref().is_none_or(|transaction| transaction.admits(at))
             && let Some(node) = queue.may_send(self.config.idempotence, identity)
         {
             queue.listed = true;
@@ -291,6 +300,8 @@ impl<D: Ticket> Producer<D> {
         }
         // From version 13 on a request names topics by id alone, which an old metadata answer does not have.
         let version_max = if self.has_ids { i16::MAX } else { 12 };
+        let version_max =
+            self.transaction.as_ref().map_or(version_max, |t| t.produce_version_max().min(version_max));
         let version = match self.cluster.version::<ProduceRequest>(link, version_max) {
             Ok(version) => version,
             Err(cause) => return Some(Work::Close(cause)),
@@ -316,7 +327,7 @@ impl<D: Ticket> Producer<D> {
                 let topic = &self.topics[queue.topic];
                 let parcel = queue.out.iter_mut().find(|b| Some(b.number) == shipping.last().map(|s| s.1));
                 let address = Address { topic: topic.name.clone(), topic_id: topic.id, index: queue.index };
-                parcels.extend(parcel.map(|batch| (address, batch.lend())));
+                parcels.extend(parcel.map(|batch| (address, batch.lend(self.transaction.is_some()))));
             }
             self.list(at);
         }
@@ -328,7 +339,12 @@ impl<D: Ticket> Producer<D> {
         outlet.shipping = shipping;
         let timeout = self.cluster.config.request_timeout;
         let (codec, acks) = (self.config.codec, self.config.acks.wire());
-        let shipment = Shipment { parcels, codec, acks, timeout_ms: wire_millis(timeout), version, timeout };
+        let transactional_id = self.transaction.as_mut().map(|transaction| {
+            transaction.touch();
+            transaction.id().clone()
+        });
+        let timeout_ms = wire_millis(timeout);
+        let shipment = Shipment { parcels, transactional_id, codec, acks, timeout_ms, version, timeout };
         Some(Work::Produce(Box::new(shipment)))
     }
 
@@ -358,7 +374,7 @@ impl<D: Ticket> Producer<D> {
     }
 
     fn needs_name(&self) -> bool {
-        self.config.idempotence && !self.topics.is_empty()
+        self.config.idempotence && self.transaction.is_none() && !self.topics.is_empty()
     }
 
     fn ask_name(&mut self, link: Link) -> Work {
@@ -386,6 +402,9 @@ impl<D: Ticket> Producer<D> {
 
     fn lost(&mut self, now: Instant, link: Link, cause: &Error) {
         self.cluster.lost(now, link, cause);
+        if let Some(transaction) = &mut self.transaction {
+            transaction.lost(now, link, &mut self.cluster);
+        }
         if matches!(self.name, Name::Asked(asked) if asked == link) {
             self.name = Name::Unknown { ask_after: now + self.name_backoff.next(&mut self.cluster.random) };
         }
@@ -403,6 +422,91 @@ impl<D: Ticket> Producer<D> {
         }
     }
 
+    // Transactions.
+
+    /// Whether no record is on its way.
+    fn is_quiet(&self) -> bool {
+        self.buffered == 0
+    }
+
+    /// Begins a transaction; only of a transactional producer. See [`Transaction::begin`].
+    pub(crate) fn begin_transaction(&mut self, now: Instant) -> Result<(u64, Option<End>), Error> {
+        if let Some(error) = &self.ended {
+            return Err(error.clone());
+        }
+        let Some(transaction) = &mut self.transaction else { return Err(not_transactional()) };
+        let begun = transaction.begin(&self.cluster);
+        self.step_transaction(now);
+        begun
+    }
+
+    /// Ends the open transaction. See [`Transaction::end`].
+    pub(crate) fn end_transaction(&mut self, now: Instant, commit: bool) {
+        if commit {
+            self.flush();
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.end(commit);
+        }
+        self.step_transaction(now);
+    }
+
+    /// Commits a group's offsets with the open transaction. See [`Transaction::send_offsets`].
+    pub(crate) fn send_offsets(&mut self, now: Instant, offsets: GroupOffsets) -> Result<u64, Error> {
+        let Some(transaction) = &mut self.transaction else { return Err(not_transactional()) };
+        let number = transaction.send_offsets(offsets)?;
+        self.step_transaction(now);
+        Ok(number)
+    }
+
+    /// The open transaction can only be aborted from now on.
+    pub(crate) fn fail_transaction(&mut self, now: Instant, error: &Error) {
+        self.transaction.iter_mut().for_each(|transaction| transaction.fail(error));
+        self.step_transaction(now);
+    }
+
+    /// What to tell of a transaction whose end was asked for. A commit that has not gone out by then is given up.
+    pub(crate) fn outcome_of_transaction(&mut self, now: Instant, number: u64) -> Result<(), Error> {
+        let Some(transaction) = &mut self.transaction else { return Err(not_transactional()) };
+        let outcome = transaction.take_outcome(number);
+        self.step_transaction(now);
+        outcome
+    }
+
+    /// Lets the transaction go on, and the queues learn what it has changed.
+    pub(super) fn step_transaction(&mut self, now: Instant) {
+        while let Some(transaction) = &mut self.transaction {
+            transaction.step(now, self.buffered == 0, &mut self.cluster);
+            let change = transaction.take_change();
+            if change == Change::default() {
+                return;
+            }
+            let (cause, fatal) = (transaction.cause(), transaction.fatal().cloned());
+            if change.renamed {
+                self.queues.iter_mut().for_each(|queue| queue.sequence = Sequence::default());
+            }
+            if change.dropped {
+                self.drop_unsent(&cause);
+            }
+            if let Some(error) = fatal {
+                self.end(error);
+            }
+            self.list_all();
+        }
+    }
+
+    fn call_for_transaction(&mut self, now: Instant, link: Link) -> Option<Work> {
+        let quiet = self.is_quiet();
+        let (topics, queues) = (&self.topics, &self.queues);
+        let name = |at: usize| TopicPartition {
+            topic: topics[queues[at].topic].name.clone(),
+            partition: queues[at].index,
+        };
+        let work = self.transaction.as_mut()?.poll_work(now, link, quiet, &mut self.cluster, name);
+        self.step_transaction(now);
+        work
+    }
+
     fn tick(&mut self, now: Instant) {
         while let Some((retry_at, at)) = self.retries.first().copied()
             && retry_at <= now
@@ -418,6 +522,10 @@ impl<D: Ticket> Producer<D> {
     }
 }
 
+fn not_transactional() -> Error {
+    Error::new(ErrorKind::InvalidArgument, "the producer has no transactional.id")
+}
+
 impl<D: Ticket> Machine for Producer<D> {
     type News = (D, BatchOutcome);
 
@@ -431,20 +539,26 @@ impl<D: Ticket> Machine for Producer<D> {
                 self.cluster.alive(link);
                 match answer {
                     Answer::Produce(response) => self.answered(now, link, &response),
-                    Answer::InitProducerId(response) => self.named(now, link, &response),
+                    Answer::InitProducerId(response) if self.transaction.is_none() => {
+                        self.named(now, link, &response)
+                    }
                     Answer::Metadata(response) => {
                         self.cluster.answered(now, link, &response);
                         self.read_metadata(now);
                         self.forget_idle(now);
                     }
-                    // A producer asks nothing else.
-                    _ => {}
+                    answer => {
+                        if let Some(transaction) = &mut self.transaction {
+                            transaction.answered(now, link, &answer, &mut self.cluster);
+                        }
+                    }
                 }
             }
         }
         if self.needs_name() && matches!(self.name, Name::Unknown { .. }) {
             self.cluster.want_any_control(now);
         }
+        self.step_transaction(now);
     }
 
     fn poll_dial(&mut self, now: Instant) -> Option<Dial> {
@@ -461,6 +575,7 @@ impl<D: Ticket> Machine for Producer<D> {
         match link.lane {
             Lane::Produce => self.ship(now, link),
             Lane::Control if self.wants_name(now) => Some(self.ask_name(link)),
+            Lane::Control => self.call_for_transaction(now, link),
             _ => None,
         }
     }
@@ -468,7 +583,10 @@ impl<D: Ticket> Machine for Producer<D> {
     fn wants(&self, now: Instant, link: Link) -> bool {
         let own = match link.lane {
             Lane::Produce => self.outlet_wants(now, link.node),
-            Lane::Control => self.wants_name(now),
+            Lane::Control => {
+                let call = |t: &Transaction| t.wants(now, link, self.is_quiet());
+                self.wants_name(now) || self.transaction.as_ref().is_some_and(call)
+            }
             _ => false,
         };
         self.cluster.wants(now, link) || (own && self.cluster.is_writable(now, link))
@@ -485,7 +603,8 @@ impl<D: Ticket> Machine for Producer<D> {
             Name::Unknown { ask_after } if link.lane == Lane::Control && self.needs_name() => Some(ask_after),
             _ => None,
         };
-        let own = linger.into_iter().chain(name).min();
+        let call = self.transaction.as_ref().and_then(|t| t.ready_at(link, self.is_quiet()));
+        let own = linger.into_iter().chain(name).chain(call).min();
         // A muted link has nothing to do before it may speak again.
         match (own, muted) {
             (Some(own), Some(muted)) => Some(own.max(muted)),

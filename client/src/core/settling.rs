@@ -15,6 +15,7 @@ use super::backoff::Backoff;
 use super::batch::{Batch, BatchOutcome, Body, Ticket};
 use super::producer::{Name, Producer};
 use super::sequence::Identity;
+use super::transaction::{BUSY_WAIT, Transaction};
 use super::verdict::{Situation, Verdict, judge};
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::planted::{Defect, planted};
@@ -82,6 +83,7 @@ impl<D: Ticket> Producer<D> {
         let Some(mut batch) = queue.take_out(number) else { return };
         let situation = Situation {
             idempotent: self.config.idempotence,
+            transactional: self.transaction.is_some(),
             earlier_unresolved: queue.has_earlier(number),
             broken: queue.sequence.is_broken(),
             doubtful: batch.doubtful,
@@ -138,6 +140,10 @@ impl<D: Ticket> Producer<D> {
 
     /// A number of a partition is lost. A producer id whose epochs are used up there is replaced for all.
     pub(super) fn break_off(&mut self, now: Instant, at: usize) {
+        if let Some(transaction) = &mut self.transaction {
+            // It has one epoch for all partitions, and only a failed transaction gets here.
+            return transaction.doubt();
+        }
         self.queues[at].sequence.break_off();
         if self.queues[at].sequence.is_exhausted() && matches!(self.name, Name::Known(_)) {
             self.name = Name::Unknown { ask_after: now };
@@ -155,6 +161,7 @@ impl<D: Ticket> Producer<D> {
                 ErrorKind::Authorization
             }
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => ErrorKind::UnknownTopic,
+            ErrorCode::PRODUCER_FENCED => ErrorKind::Fenced,
             _ => ErrorKind::Broker,
         };
         Error::new(kind, message).with_code(code)
@@ -175,6 +182,7 @@ impl<D: Ticket> Producer<D> {
     pub(super) fn try_again(&mut self, now: Instant, at: usize, number: u64, error: Error) {
         if let Some(mut batch) = self.queues[at].take_out(number) {
             batch.doubtful = true;
+            self.transaction.iter_mut().for_each(Transaction::doubt);
             self.again(now, at, batch, error, false);
         }
         self.list(at);
@@ -184,14 +192,18 @@ impl<D: Ticket> Producer<D> {
     /// metadata, which has a backoff of its own.
     pub(super) fn again(&mut self, now: Instant, at: usize, batch: Batch<D>, error: Error, moved: bool) {
         let queue = &mut self.queues[at];
-        if batch.settled || matches!(batch.body, Body::Away) || batch.attempts > self.config.retries {
+        let over = self.transaction.as_ref().is_some_and(|transaction| !transaction.is_going_on());
+        if batch.settled || over || matches!(batch.body, Body::Away) || batch.attempts > self.config.retries {
             if batch.numbered.is_some() {
                 self.break_off(now, at);
             }
             let outcome = if batch.doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
             self.give_up(at, batch, error, outcome);
         } else {
-            let mut backoff = Backoff::after(self.retry_backoff, batch.attempts.saturating_sub(1));
+            let busy = error.code() == Some(ErrorCode::CONCURRENT_TRANSACTIONS);
+            let (base, most) = self.retry_backoff;
+            let base = if busy { base.min(BUSY_WAIT) } else { base };
+            let mut backoff = Backoff::after((base, most), batch.attempts.saturating_sub(1));
             let wait = backoff.next(&mut self.cluster.random);
             if !moved && queue.retry_at.is_none() {
                 queue.retry_at = Some(now + wait);
@@ -249,6 +261,9 @@ impl<D: Ticket> Producer<D> {
             }
             BatchOutcome::Failed(_) | BatchOutcome::Refused { .. } => self.tally.failed += records,
         }
+        if let BatchOutcome::Failed(error) | BatchOutcome::Refused { error, .. } = &outcome {
+            self.transaction.iter_mut().for_each(|transaction| transaction.fail(error));
+        }
         self.ledger.settle(batch.number);
         self.news.push((batch.ticket.clone(), outcome));
     }
@@ -295,14 +310,23 @@ impl<D: Ticket> Producer<D> {
     /// Nothing goes on: every batch is settled with this error, and every later call fails with it.
     pub(crate) fn end(&mut self, error: Error) {
         for at in 0..self.queues.len() {
+            for batch in std::mem::take(&mut self.queues[at].out) {
+                let error = error.clone().with_outcome(Outcome::PossiblyWritten);
+                self.settle(batch, BatchOutcome::Failed(error));
+            }
+        }
+        self.drop_unsent(&error);
+        self.ended.get_or_insert(error);
+    }
+
+    /// Whatever waits to be sent, or to be sent again, is settled with this error.
+    pub(super) fn drop_unsent(&mut self, error: &Error) {
+        for at in 0..self.queues.len() {
             let queue = &mut self.queues[at];
-            queue.waiting_bytes = 0;
-            let out = std::mem::take(&mut queue.out).into_iter().map(|batch| (batch, true));
-            let waiting = std::mem::take(&mut queue.waiting).into_iter().chain(queue.open.take());
-            let batches: Vec<_> = out.chain(waiting.map(|batch| (batch, false))).collect();
-            for (batch, is_out) in batches {
-                let doubtful = is_out || batch.doubtful;
-                let outcome = if doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
+            (queue.waiting_bytes, queue.listed) = (0, false);
+            let batches = std::mem::take(&mut queue.waiting).into_iter().chain(queue.open.take());
+            for batch in batches {
+                let outcome = if batch.doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
                 self.settle(batch, BatchOutcome::Failed(error.clone().with_outcome(outcome)));
             }
         }
@@ -311,6 +335,5 @@ impl<D: Ticket> Producer<D> {
             outlet.lingering.clear();
             outlet.backlog = 0;
         }
-        self.ended.get_or_insert(error);
     }
 }

@@ -28,6 +28,8 @@ pub(crate) enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Situation {
     pub(crate) idempotent: bool,
+    /// Part of a transaction, which is aborted rather than numbered again (B3).
+    pub(crate) transactional: bool,
     /// An earlier batch of the partition has no answer yet, or is to be sent again.
     pub(crate) earlier_unresolved: bool,
     /// A number before this batch's was lost, and what is out is to be numbered again.
@@ -36,6 +38,13 @@ pub(crate) struct Situation {
     pub(crate) doubtful: bool,
     /// The log no longer holds the last batch that was acknowledged: retention has removed what we wrote (KIP-360).
     pub(crate) log_moved: bool,
+}
+
+impl Situation {
+    /// A batch that is certainly not in the log may go under another number.
+    fn renumbers(self) -> bool {
+        self.idempotent && !self.transactional && !self.doubtful
+    }
 }
 
 pub(crate) fn judge(code: ErrorCode, at: Situation) -> Verdict {
@@ -48,10 +57,9 @@ pub(crate) fn judge(code: ErrorCode, at: Situation) -> Verdict {
         // The broker remembers our last five batches, and this is not among them.
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if at.idempotent && at.broken => Verdict::Renumber,
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER => Verdict::Fail(Outcome::PossiblyWritten),
-        ErrorCode::UNKNOWN_PRODUCER_ID if at.idempotent && at.log_moved && !at.doubtful => Verdict::Renumber,
+        ErrorCode::UNKNOWN_PRODUCER_ID if at.renumbers() && at.log_moved => Verdict::Renumber,
         ErrorCode::UNKNOWN_PRODUCER_ID => Verdict::Fail(Outcome::PossiblyWritten),
-        ErrorCode::INVALID_PRODUCER_EPOCH if at.idempotent && !at.doubtful => Verdict::Renumber,
-        ErrorCode::INVALID_PRODUCER_EPOCH => Verdict::Fail(Outcome::PossiblyWritten),
+        ErrorCode::INVALID_PRODUCER_EPOCH if at.renumbers() => Verdict::Renumber,
         code if code.is_retriable() => Verdict::Retry { refresh: code.needs_refresh() },
         code => Verdict::Fail(match code.write() {
             Write::NotWritten if !at.doubtful => Outcome::NotWritten,
@@ -66,6 +74,7 @@ mod tests {
 
     const PLAIN: Situation = Situation {
         idempotent: true,
+        transactional: false,
         earlier_unresolved: false,
         broken: false,
         doubtful: false,
@@ -105,6 +114,15 @@ mod tests {
         check(ErrorCode::UNKNOWN_PRODUCER_ID, PLAIN, Verdict::Fail(Outcome::PossiblyWritten));
         let doubt = Situation { doubtful: true, ..moved };
         check(ErrorCode::UNKNOWN_PRODUCER_ID, doubt, Verdict::Fail(Outcome::PossiblyWritten));
+    }
+
+    #[test]
+    fn in_a_transaction_nothing_is_numbered_again() {
+        let within = Situation { transactional: true, log_moved: true, ..PLAIN };
+        check(ErrorCode::UNKNOWN_PRODUCER_ID, within, Verdict::Fail(Outcome::PossiblyWritten));
+        check(ErrorCode::INVALID_PRODUCER_EPOCH, within, Verdict::Fail(Outcome::NotWritten));
+        check(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, within, Verdict::Fail(Outcome::PossiblyWritten));
+        check(ErrorCode::TRANSACTION_ABORTABLE, within, Verdict::Fail(Outcome::NotWritten));
     }
 
     #[test]

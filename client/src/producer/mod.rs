@@ -4,6 +4,7 @@
 //! partitioner, which must not run under the lock. It refuses to know batches, links and retries.
 
 mod delivery;
+mod transaction;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,6 +27,9 @@ use crate::driver::supervisor;
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::world::pause;
 pub use delivery::{Deliveries, Delivery, RecordMetadata};
+pub use transaction::{
+    GroupMetadata, Offset, Previous, Transaction, TransactionTopic, TransactionalProducer,
+};
 
 type Door = Shared<Machine<delivery::Promise>>;
 
@@ -117,13 +121,25 @@ impl ProducerBuilder {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn build(mut self) -> Result<Producer, Error> {
+    pub fn build(self) -> Result<Producer, Error> {
+        if let Some(id) = &self.config.transactional_id {
+            let message =
+                format!("transactional.id is set to {id}: build_transactional makes such a producer");
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        self.start()
+    }
+
+    fn start(mut self) -> Result<Producer, Error> {
         let client = self.client;
         for warning in self.config.check(&client.config)? {
             tracing::warn!(%warning, "producer settings");
         }
         let config = Arc::new(self.config);
-        let named = client.named(|| format!("producer-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let named = client.named(|| match &config.transactional_id {
+            Some(id) => format!("producer-{id}"),
+            None => format!("producer-{}", NUMBER.fetch_add(1, Ordering::Relaxed)),
+        });
         let machine = Machine::new(named.clone(), config.clone(), client.world.random(), now());
         let door = Shared::new(machine, client.world.clone());
         supervisor::start(&door, &named);

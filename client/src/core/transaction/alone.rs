@@ -1,0 +1,872 @@
+//! The machine of a transactional producer alone: no runtime, no bytes on a wire, no clock but a number.
+//!
+//! A toy cluster follows the rules of Kafka's transaction coordinator, under version 1 and version 2 of KIP-890, and a
+//! seeded dice decides what happens next: records, offsets, ends, answers, lost connections, requests that arrive long
+//! after their connection is gone, time. At the end everything heals, and what a reader of committed records sees is compared with what
+//! the application was told (S2 to S6).
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "says how many seeds ran, and how to replay one"
+)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test starts its clock somewhere")]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ottla_protocol::api::{ApiKey, Versions};
+use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::messages::*;
+use ottla_protocol::records::{Compressor, DECOMPRESSED_BYTES_MAX, Decompressor, add_sequence, batches};
+use ottla_protocol::wire::{Str, Uuid};
+
+use super::{End, GroupOffsets, NextOffset};
+use crate::config::{ClientConfig, ProducerConfig};
+use crate::core::accumulator::{Entrant, Place, Refusal};
+use crate::core::backoff::Random;
+use crate::core::batch::{BatchOutcome, Ticket};
+use crate::core::producer::Producer;
+use crate::core::{Answer, Ask, Dial, Input, Link, Machine, Now, TopicPartition, Work};
+use crate::error::{Error, ErrorKind};
+
+const NODES: i32 = 3;
+const PARTITIONS: usize = 3;
+const TOPIC_ID: Uuid = Uuid(77);
+
+/// Transactions are judged as wholes: what became of a batch is not looked at.
+#[derive(Clone)]
+struct Unheard;
+
+impl Ticket for Unheard {
+    type Claim = Unheard;
+
+    fn claim(&self) -> Unheard {
+        self.clone()
+    }
+
+    fn new(_: &Str, _: i32) -> Self {
+        Unheard
+    }
+
+    fn settle(self, _: BatchOutcome) {}
+}
+
+/// The log of a partition, of one producer id. Its records are those that a reader of committed ones sees.
+#[derive(Default)]
+struct Log {
+    committed: Vec<u64>,
+    open: Vec<u64>,
+    epoch: i16,
+    last: VecDeque<(i32, i32)>,
+    known: bool,
+}
+
+impl Log {
+    fn append(&mut self, epoch: i16, sequence: i32, values: Vec<u64>) -> Result<(), ErrorCode> {
+        let count = i32::try_from(values.len()).expect("small");
+        if self.known && epoch < self.epoch {
+            return Err(ErrorCode::INVALID_PRODUCER_EPOCH);
+        }
+        if !self.known || epoch > self.epoch {
+            if self.known && sequence != 0 {
+                return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+            }
+            (self.epoch, self.known) = (epoch, true);
+            self.last.clear();
+        } else if self.last.contains(&(sequence, count)) {
+            return Ok(());
+        } else if self.last.back().is_some_and(|(s, n)| add_sequence(*s, *n) != sequence)
+            || (self.last.is_empty() && sequence != 0)
+        {
+            return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+        }
+        self.last.push_back((sequence, count));
+        if self.last.len() > 5 {
+            self.last.pop_front();
+        }
+        self.open.extend(values);
+        Ok(())
+    }
+
+    fn end(&mut self, epoch: i16, commit: bool) {
+        let open = std::mem::take(&mut self.open);
+        if commit {
+            self.committed.extend(open);
+        }
+        if epoch > self.epoch {
+            (self.epoch, self.known) = (epoch, true);
+            self.last.clear();
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Empty,
+    Ongoing,
+    /// Markers are being written.
+    Preparing {
+        commit: bool,
+    },
+    Complete {
+        commit: bool,
+    },
+}
+
+/// The coordinator of the transactional id, and of the group.
+struct Coordinator {
+    v2: bool,
+    id: i64,
+    epoch: i16,
+    last_epoch: i16,
+    state: State,
+    partitions: BTreeSet<usize>,
+    /// Offsets that wait for the end of the transaction.
+    pending: Option<i64>,
+    group_epoch: i16,
+    committed: i64,
+    began: Instant,
+}
+
+/// How long the toy coordinator lets a transaction be open.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Coordinator {
+    fn init(&mut self, asked: &InitProducerIdRequest) -> Result<(i64, i16), ErrorCode> {
+        if asked.producer_id >= 0 && asked.producer_id != self.id {
+            return Err(ErrorCode::PRODUCER_FENCED);
+        }
+        match self.state {
+            State::Preparing { .. } => return Err(ErrorCode::CONCURRENT_TRANSACTIONS),
+            State::Ongoing => {
+                self.fence();
+                return Err(ErrorCode::CONCURRENT_TRANSACTIONS);
+            }
+            State::Empty | State::Complete { .. } => {}
+        }
+        if asked.producer_id >= 0 && asked.producer_epoch == self.last_epoch {
+            return Ok((self.id, self.epoch));
+        }
+        if asked.producer_id >= 0 && asked.producer_epoch != self.epoch {
+            return Err(ErrorCode::PRODUCER_FENCED);
+        }
+        self.last_epoch = if asked.producer_id >= 0 { self.epoch } else { -1 };
+        self.epoch += 1;
+        self.state = State::Empty;
+        Ok((self.id, self.epoch))
+    }
+
+    /// Aborts under the next epoch.
+    fn fence(&mut self) {
+        self.epoch += 1;
+        self.last_epoch = -1;
+        self.state = State::Preparing { commit: false };
+    }
+
+    fn open(&mut self, now: Instant, epoch: i16) -> Result<(), ErrorCode> {
+        if epoch != self.epoch {
+            return Err(ErrorCode::PRODUCER_FENCED);
+        }
+        match self.state {
+            State::Preparing { .. } => Err(ErrorCode::CONCURRENT_TRANSACTIONS),
+            State::Ongoing => Ok(()),
+            State::Empty | State::Complete { .. } => {
+                (self.state, self.began) = (State::Ongoing, now);
+                Ok(())
+            }
+        }
+    }
+
+    /// As a leader asks before it appends.
+    fn verify(&mut self, now: Instant, at: usize, epoch: i16) -> Result<(), ErrorCode> {
+        if self.v2 {
+            let opened = self.open(now, epoch);
+            self.partitions.extend(opened.is_ok().then_some(at));
+            return opened.map_err(|code| match code {
+                ErrorCode::PRODUCER_FENCED => ErrorCode::INVALID_PRODUCER_EPOCH,
+                code => code,
+            });
+        }
+        let verified = epoch == self.epoch && self.state == State::Ongoing && self.partitions.contains(&at);
+        if verified { Ok(()) } else { Err(ErrorCode::INVALID_TXN_STATE) }
+    }
+
+    fn commit_offset(&mut self, now: Instant, epoch: i16, offset: i64) -> Result<(), ErrorCode> {
+        if epoch < self.group_epoch {
+            return Err(ErrorCode::INVALID_PRODUCER_EPOCH);
+        }
+        if self.v2 {
+            self.open(now, epoch)?;
+        }
+        self.group_epoch = epoch;
+        self.pending = Some(offset);
+        Ok(())
+    }
+
+    fn end(&mut self, epoch: i16, commit: bool) -> Result<(i64, i16), ErrorCode> {
+        if self.v2 && epoch + 1 == self.epoch {
+            return match self.state {
+                State::Preparing { commit: c } if c == commit => Err(ErrorCode::CONCURRENT_TRANSACTIONS),
+                State::Complete { commit: c } if c == commit => Ok((self.id, self.epoch)),
+                _ => Err(ErrorCode::INVALID_TXN_STATE),
+            };
+        }
+        if epoch != self.epoch {
+            return Err(ErrorCode::PRODUCER_FENCED);
+        }
+        match self.state {
+            State::Ongoing => {
+                self.state = State::Preparing { commit };
+                self.epoch += i16::from(self.v2);
+                Ok((self.id, self.epoch))
+            }
+            State::Empty | State::Complete { .. } if self.v2 && !commit => {
+                self.epoch += 1;
+                self.state = State::Complete { commit: false };
+                Ok((self.id, self.epoch))
+            }
+            State::Complete { commit: c } if !self.v2 && c == commit => Ok((self.id, self.epoch)),
+            State::Preparing { commit: c } if !self.v2 && c == commit => {
+                Err(ErrorCode::CONCURRENT_TRANSACTIONS)
+            }
+            _ => Err(ErrorCode::INVALID_TXN_STATE),
+        }
+    }
+}
+
+/// What the application does, and knows.
+enum Application {
+    Idle,
+    Open {
+        number: u64,
+        values: Vec<u64>,
+        offset: Option<i64>,
+    },
+    /// `patient`: it will hear the outcome. One that is not has dropped the future.
+    Ending {
+        number: u64,
+        patient: bool,
+    },
+    /// It was told that this cannot go on.
+    Broken,
+}
+
+/// A transaction, as the application knows it.
+struct Told {
+    values: Vec<u64>,
+    offset: Option<i64>,
+    /// Committed or not, where it was told.
+    committed: Option<bool>,
+}
+
+#[derive(Default)]
+struct Pipe {
+    requests: VecDeque<Ask>,
+    answers: VecDeque<Answer>,
+}
+
+struct Run {
+    dice: Random,
+    now: Instant,
+    machine: Producer<Unheard>,
+    topic: usize,
+    logs: Vec<Log>,
+    leaders: Vec<i32>,
+    coordinator: Coordinator,
+    coordinator_node: i32,
+    pipes: BTreeMap<Link, Pipe>,
+    /// Requests on connections that are gone: they may still arrive.
+    late: Vec<(i32, Ask)>,
+    dials: Vec<Dial>,
+    compressor: Compressor,
+    decompressor: Decompressor,
+    application: Application,
+    told: Vec<Told>,
+    next_value: u64,
+    next_offset: i64,
+    healed: bool,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let now = Instant::now();
+        let client = ClientConfig { bootstrap: vec![("seed".into(), 1)], ..ClientConfig::default() };
+        let config = ProducerConfig {
+            batch_size: 200,
+            linger: Duration::from_millis(5),
+            delivery_timeout: Duration::from_secs(3),
+            transactional_id: Some("t-1".into()),
+            ..ProducerConfig::default()
+        };
+        let mut machine = Producer::new(Arc::new(client), Arc::new(config), seed, now);
+        let topic = machine.topic(now, &Str::from("t"));
+        let mut dice = Random::new(seed ^ 0x7a);
+        let coordinator = Coordinator {
+            v2: dice.below(2) == 0,
+            id: 100,
+            epoch: -1,
+            last_epoch: -1,
+            state: State::Empty,
+            partitions: BTreeSet::new(),
+            pending: None,
+            group_epoch: -1,
+            committed: -1,
+            began: now,
+        };
+        Run {
+            dice,
+            now,
+            machine,
+            topic,
+            logs: (0..PARTITIONS).map(|_| Log::default()).collect(),
+            leaders: (0..NODES).collect(),
+            coordinator,
+            coordinator_node: 0,
+            pipes: BTreeMap::new(),
+            late: Vec::new(),
+            dials: Vec::new(),
+            compressor: Compressor::default(),
+            decompressor: Decompressor::default(),
+            application: Application::Idle,
+            told: Vec::new(),
+            next_value: 0,
+            next_offset: 0,
+            healed: false,
+        }
+    }
+
+    fn step(&mut self) {
+        match self.dice.below(100) {
+            0..=29 if !self.healed => self.apply(),
+            0..=49 => self.drive_links(),
+            50..=69 => self.serve(),
+            70..=86 => self.answer(),
+            87 if !self.healed => self.reset(),
+            88 => self.arrive_late(),
+            89 | 90 => self.complete(),
+            91 if !self.healed => self.move_somebody(),
+            92..=94 => self.dial(),
+            _ => self.pass_time(),
+        }
+    }
+
+    // The application.
+
+    fn apply(&mut self) {
+        match std::mem::replace(&mut self.application, Application::Idle) {
+            Application::Idle => self.begin(),
+            Application::Broken => self.application = Application::Broken,
+            Application::Open { number, values, offset } => match self.dice.below(12) {
+                0 => self.end(number, values, offset),
+                1 if offset.is_none() => self.send_offset(number, values),
+                _ => self.send(number, values, offset),
+            },
+            Application::Ending { number, patient } => self.hear(number, patient),
+        }
+    }
+
+    fn begin(&mut self) {
+        if !self.machine.transaction.as_ref().expect("transactional").may_begin() {
+            return;
+        }
+        match self.machine.begin_transaction(self.now) {
+            Ok((number, previous)) => {
+                let committed = previous.map(|end| matches!(end, End::Committed));
+                if let (Some(last), Some(committed)) = (self.told.last_mut(), committed) {
+                    let told_so = last.committed.is_none_or(|told| told == committed);
+                    assert!(told_so, "two different ends were told of a transaction");
+                    last.committed = Some(committed);
+                }
+                self.application = Application::Open { number, values: Vec::new(), offset: None };
+            }
+            Err(error) => {
+                assert!(error.is_fatal(), "{error}");
+                self.application = Application::Broken;
+            }
+        }
+    }
+
+    fn send(&mut self, number: u64, mut values: Vec<u64>, offset: Option<i64>) {
+        let partition = i32::try_from(self.dice.below(PARTITIONS)).expect("small");
+        let value = self.next_value.to_be_bytes();
+        let place = Place::Partition(partition);
+        let entrant = Entrant { place, timestamp: None, key: None, value: Some(&value), headers: &[] };
+        let now = Now { instant: self.now, wall_ms: 1_000 };
+        match self.machine.append(self.topic, &entrant, false, || now).0 {
+            Ok(_) => {
+                values.push(self.next_value);
+                self.next_value += 1;
+            }
+            Err(Refusal::Failed(e)) => {
+                assert!(
+                    matches!(e.kind(), ErrorKind::Aborted | ErrorKind::Fenced | ErrorKind::Fatal),
+                    "refused: {e}"
+                );
+            }
+            Err(_) => {}
+        }
+        self.application = Application::Open { number, values, offset };
+    }
+
+    fn send_offset(&mut self, number: u64, values: Vec<u64>) {
+        self.next_offset += 1;
+        let next = NextOffset { offset: self.next_offset, leader_epoch: None };
+        let read = TopicPartition { topic: "in".into(), partition: 0 };
+        let offsets = GroupOffsets {
+            group: "g".into(),
+            generation: 1,
+            member: "m".into(),
+            instance: None,
+            offsets: [(read, next)].into(),
+        };
+        let sent = self.machine.send_offsets(self.now, offsets).is_ok();
+        let offset = sent.then_some(self.next_offset);
+        self.application = Application::Open { number, values, offset };
+    }
+
+    fn end(&mut self, number: u64, values: Vec<u64>, offset: Option<i64>) {
+        let commit = self.dice.below(4) != 0;
+        self.machine.end_transaction(self.now, commit);
+        self.told.push(Told { values, offset, committed: (!commit).then_some(false) });
+        self.application = Application::Ending { number, patient: commit && self.dice.below(5) != 0 };
+    }
+
+    fn hear(&mut self, number: u64, patient: bool) {
+        if !patient {
+            // The next begin tells.
+            return;
+        }
+        let gives_up = self.dice.below(200) == 0;
+        if !gives_up && !self.machine.transaction.as_ref().expect("transactional").is_over(number) {
+            self.application = Application::Ending { number, patient };
+            return;
+        }
+        let last = self.told.last_mut().expect("one ends");
+        match self.machine.outcome_of_transaction(self.now, number) {
+            Ok(()) => last.committed = Some(true),
+            Err(error) => match error.kind() {
+                ErrorKind::Aborted => last.committed = Some(false),
+                // The next begin tells.
+                ErrorKind::CommitUnknown => {}
+                _ => {
+                    assert!(error.is_fatal(), "{error}");
+                    let unsure = error.to_string().contains("is not known");
+                    last.committed = (!unsure).then_some(false);
+                    self.application = Application::Broken;
+                }
+            },
+        }
+    }
+
+    // The network.
+
+    fn tell(&mut self, input: Input) {
+        self.machine.handle(self.now, input);
+        self.machine.take_news().into_iter().for_each(Producer::<Unheard>::tell);
+    }
+
+    fn drive_links(&mut self) {
+        while let Some(dial) = self.machine.poll_dial(self.now) {
+            self.dials.push(dial);
+        }
+        for link in self.pipes.keys().copied().collect::<Vec<_>>() {
+            let wanted = self.machine.wants(self.now, link);
+            let work = self.machine.poll_work(self.now, link);
+            assert!(wanted || work.is_none(), "{link:?} got work that it would have slept through");
+            let spins = work.is_none() && self.machine.wants(self.now, link);
+            assert!(!spins, "{link:?} is asked for what it does not get");
+            match work {
+                None => {}
+                Some(Work::Close(cause)) => self.lose(link, cause),
+                Some(Work::Request(request)) => self.write(link, request.ask),
+                Some(Work::Produce(shipment)) => {
+                    let (request, encoded) = shipment.finish(&mut self.compressor);
+                    self.tell(Input::Shipped { link, encoded });
+                    self.write(link, request.ask);
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, link: Link, ask: Ask) {
+        self.pipes.get_mut(&link).expect("open").requests.push_back(ask);
+    }
+
+    fn any_link(&mut self) -> Option<Link> {
+        let links: Vec<Link> = self.pipes.keys().copied().collect();
+        links.get(self.dice.below(links.len())).copied()
+    }
+
+    fn serve(&mut self) {
+        let Some(link) = self.any_link() else { return };
+        let Some(ask) = self.pipes.get_mut(&link).and_then(|pipe| pipe.requests.pop_front()) else { return };
+        let answer = self.take_in(link.node, ask);
+        self.pipes.get_mut(&link).expect("open").answers.push_back(answer);
+    }
+
+    fn arrive_late(&mut self) {
+        let at = self.dice.below(self.late.len().max(1));
+        if at < self.late.len() {
+            let (node, ask) = self.late.swap_remove(at);
+            self.take_in(node, ask);
+        }
+    }
+
+    fn answer(&mut self) {
+        let Some(link) = self.any_link() else { return };
+        let answer = self.pipes.get_mut(&link).and_then(|pipe| pipe.answers.pop_front());
+        answer.into_iter().for_each(|answer| self.tell(Input::Answer { link, answer }));
+    }
+
+    fn reset(&mut self) {
+        if let Some(link) = self.any_link() {
+            self.lose(link, Error::new(ErrorKind::Connect, "reset"));
+        }
+    }
+
+    fn lose(&mut self, link: Link, cause: Error) {
+        let pipe = self.pipes.remove(&link).unwrap_or_default();
+        self.late.extend(pipe.requests.into_iter().map(|ask| (link.node, ask)));
+        self.tell(Input::Lost { link, cause });
+    }
+
+    fn move_somebody(&mut self) {
+        let node = i32::try_from(self.dice.below(3)).expect("0 to 2");
+        match self.dice.below(PARTITIONS + 1) {
+            PARTITIONS => self.coordinator_node = node,
+            at => self.leaders[at] = node,
+        }
+    }
+
+    fn dial(&mut self) {
+        let Some(dial) = self.dials.pop() else { return };
+        if !self.healed && self.dice.below(5) == 0 {
+            let cause = Error::new(ErrorKind::Connect, "refused");
+            return self.tell(Input::Lost { link: dial.link, cause });
+        }
+        self.pipes.insert(dial.link, Pipe::default());
+        let v2 = self.coordinator.v2;
+        let newest = |v1: i16, all: i16| (0, if v2 { all } else { v1 });
+        let versions = [
+            (ApiKey::PRODUCE, (3, if v2 { 13 } else { 11 })),
+            (ApiKey::METADATA, (0, 13)),
+            (ApiKey::FIND_COORDINATOR, (0, 6)),
+            (ApiKey::INIT_PRODUCER_ID, (0, 5)),
+            (ApiKey::ADD_PARTITIONS_TO_TXN, (0, 5)),
+            (ApiKey::ADD_OFFSETS_TO_TXN, (0, 4)),
+            (ApiKey::TXN_OFFSET_COMMIT, newest(4, 5)),
+            (ApiKey::END_TXN, newest(4, 5)),
+        ];
+        let versions = versions.into_iter().collect::<Versions>();
+        let versions = versions.with_feature("transaction.version".into(), if v2 { 2 } else { 1 });
+        self.tell(Input::Opened { link: dial.link, versions });
+    }
+
+    fn pass_time(&mut self) {
+        let little = self.now + Duration::from_millis(u64::try_from(self.dice.below(4)).expect("small"));
+        let next = self.machine.deadline().unwrap_or(little).max(self.now);
+        self.now = match self.dice.below(400) {
+            0 if !self.healed => self.now + Duration::from_millis(3_500),
+            1..=30 if next < self.now + Duration::from_millis(400) => next,
+            _ => little,
+        };
+        self.tell(Input::Tick);
+        let coordinator = &mut self.coordinator;
+        if coordinator.state == State::Ongoing && self.now > coordinator.began + TIMEOUT {
+            coordinator.fence();
+        }
+    }
+
+    // The cluster.
+
+    /// The markers of an ending transaction are written.
+    fn complete(&mut self) {
+        let coordinator = &mut self.coordinator;
+        let State::Preparing { commit } = coordinator.state else { return };
+        coordinator.state = State::Complete { commit };
+        for at in std::mem::take(&mut coordinator.partitions) {
+            self.logs[at].end(coordinator.epoch, commit);
+        }
+        coordinator.group_epoch = coordinator.group_epoch.max(coordinator.epoch);
+        if let Some(offset) = coordinator.pending.take()
+            && commit
+        {
+            coordinator.committed = offset;
+        }
+    }
+
+    fn take_in(&mut self, node: i32, ask: Ask) -> Answer {
+        let here = node == self.coordinator_node;
+        let odd = !self.healed && self.dice.below(100) == 0;
+        let now = self.now;
+        let coordinator = &mut self.coordinator;
+        // A coordinator that fails in a way it does not name may have done what it was asked.
+        let code = |done: Result<(), ErrorCode>| match done {
+            _ if !here => ErrorCode::NOT_COORDINATOR,
+            Ok(()) => ErrorCode::NONE,
+            Err(code) => code,
+        };
+        match ask {
+            Ask::Metadata(_) => Answer::Metadata(self.metadata()),
+            Ask::FindCoordinator(asked) => {
+                let node_id = self.coordinator_node;
+                let found = ottla_protocol::messages::Coordinator {
+                    key: asked.coordinator_keys[0].clone(),
+                    node_id,
+                    host: format!("n{node_id}").as_str().into(),
+                    port: 1,
+                    ..Default::default()
+                };
+                Answer::FindCoordinator(FindCoordinatorResponse {
+                    coordinators: vec![found],
+                    ..Default::default()
+                })
+            }
+            Ask::InitProducerId(asked) => {
+                let given = if here { coordinator.init(&asked) } else { Err(ErrorCode::NOT_COORDINATOR) };
+                let (producer_id, producer_epoch) = given.unwrap_or((-1, -1));
+                let error_code = code(given.map(|_| ()));
+                Answer::InitProducerId(InitProducerIdResponse {
+                    error_code,
+                    producer_id,
+                    producer_epoch,
+                    ..Default::default()
+                })
+            }
+            Ask::AddPartitionsToTxn(asked) => {
+                let opened =
+                    if here { coordinator.open(now, asked.v3_and_below_producer_epoch) } else { Ok(()) };
+                let topic = &asked.v3_and_below_topics[0];
+                if here && opened.is_ok() {
+                    let added = topic.partitions.iter().map(|p| usize::try_from(*p).expect("small"));
+                    coordinator.partitions.extend(added);
+                }
+                let results = topic.partitions.iter().map(|index| AddPartitionsToTxnPartitionResult {
+                    partition_index: *index,
+                    partition_error_code: code(opened).0,
+                });
+                Answer::AddPartitionsToTxn(AddPartitionsToTxnResponse {
+                    results_by_topic_v3_and_below: vec![AddPartitionsToTxnTopicResult {
+                        name: topic.name.clone(),
+                        results_by_partition: results.collect(),
+                    }],
+                    ..Default::default()
+                })
+            }
+            Ask::AddOffsetsToTxn(asked) => {
+                let opened = if here { coordinator.open(now, asked.producer_epoch) } else { Ok(()) };
+                Answer::AddOffsetsToTxn(AddOffsetsToTxnResponse {
+                    error_code: code(opened),
+                    ..Default::default()
+                })
+            }
+            Ask::TxnOffsetCommit(asked) => {
+                let topic = &asked.topics[0];
+                let offset = topic.partitions[0].committed_offset;
+                let done =
+                    if here { coordinator.commit_offset(now, asked.producer_epoch, offset) } else { Ok(()) };
+                let partition = TxnOffsetCommittedPartition { partition_index: 0, error_code: code(done) };
+                let topic = TxnOffsetCommittedTopic {
+                    name: topic.name.clone(),
+                    partitions: vec![partition],
+                    ..Default::default()
+                };
+                Answer::TxnOffsetCommit(TxnOffsetCommitResponse { topics: vec![topic], ..Default::default() })
+            }
+            Ask::EndTxn(asked) => {
+                let ended = match here {
+                    true => coordinator.end(asked.producer_epoch, asked.committed),
+                    false => Err(ErrorCode::NOT_COORDINATOR),
+                };
+                let (producer_id, producer_epoch) = ended.ok().filter(|_| coordinator.v2).unwrap_or((-1, -1));
+                let error_code = match code(ended.map(|_| ())) {
+                    _ if odd && here => ErrorCode::UNKNOWN_SERVER_ERROR,
+                    code => code,
+                };
+                Answer::EndTxn(EndTxnResponse {
+                    error_code,
+                    producer_id,
+                    producer_epoch,
+                    ..Default::default()
+                })
+            }
+            Ask::Produce(asked) => Answer::Produce(self.produce(node, &asked)),
+            other => panic!("a transactional producer asked {other:?}"),
+        }
+    }
+
+    fn metadata(&self) -> MetadataResponse {
+        let broker =
+            |node_id| Broker { node_id, host: format!("n{node_id}").as_str().into(), port: 1, rack: None };
+        let partition = |(index, leader): (i32, &i32)| PartitionMetadata {
+            partition_index: index,
+            leader_id: *leader,
+            leader_epoch: -1,
+            ..Default::default()
+        };
+        MetadataResponse {
+            brokers: (0..NODES).map(broker).collect(),
+            topics: vec![TopicMetadata {
+                name: Some("t".into()),
+                topic_id: TOPIC_ID,
+                partitions: (0..).zip(&self.leaders).map(partition).collect(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+    }
+
+    fn produce(&mut self, node: i32, request: &ProduceRequest) -> ProduceResponse {
+        let mut partition_responses = Vec::new();
+        for asked in request.topic_data.iter().flat_map(|topic| &topic.partition_data) {
+            let at = usize::try_from(asked.index).expect("small");
+            let set = asked.records.0.clone().expect("records");
+            let batch = batches(&set).next().expect("one batch").expect("a valid header");
+            batch.check_produced().expect("a batch that a broker takes");
+            let header = *batch.header();
+            assert!(header.transactional, "a record outside of a transaction");
+            let mut open = batch.open(&mut self.decompressor, DECOMPRESSED_BYTES_MAX).expect("opens");
+            let mut values = Vec::new();
+            while let Some(record) = open.next().expect("a valid record") {
+                let value = record.value.expect("a value").try_into().expect("eight bytes");
+                values.push(u64::from_be_bytes(value));
+            }
+            let (now, refused) = (self.now, !self.healed && self.dice.below(300) == 0);
+            let appended = match node == self.leaders[at] {
+                false => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+                true if refused => Err(ErrorCode::INVALID_RECORD),
+                true => self
+                    .coordinator
+                    .verify(now, at, header.producer_epoch)
+                    .and_then(|()| self.logs[at].append(header.producer_epoch, header.base_sequence, values)),
+            };
+            let error_code = appended.err().unwrap_or(ErrorCode::NONE);
+            partition_responses.push(ProducedPartition {
+                index: asked.index,
+                error_code,
+                base_offset: 0,
+                ..Default::default()
+            });
+        }
+        let topic = ProducedTopic { name: "t".into(), topic_id: TOPIC_ID, partition_responses };
+        ProduceResponse { responses: vec![topic], ..Default::default() }
+    }
+
+    // The end.
+
+    /// Everything works again, and the last transaction comes to its end.
+    fn settle(&mut self) {
+        self.healed = true;
+        for _ in 0..100_000 {
+            match self.application {
+                Application::Broken => return,
+                Application::Idle if self.machine.transaction.as_ref().expect("some").may_begin() => {
+                    self.begin();
+                    if let Application::Open { number, .. } = self.application {
+                        // Nothing is in it, and it needs no word to anybody.
+                        self.machine.end_transaction(self.now, true);
+                        assert!(self.machine.outcome_of_transaction(self.now, number).is_ok());
+                    }
+                    return;
+                }
+                _ if self.dice.below(3) == 0 => self.apply(),
+                _ => self.step(),
+            }
+        }
+        panic!("a transaction does not end (L2)");
+    }
+
+    fn check(&mut self) {
+        self.complete();
+        let mut offset = -1;
+        let mut unsure = None;
+        for (number, told) in self.told.iter().enumerate() {
+            let copies = |value: &u64| {
+                self.logs.iter().flat_map(|log| &log.committed).filter(|seen| *seen == value).count()
+            };
+            let seen = told.values.iter().filter(|value| copies(value) == 1).count();
+            let doubled = told.values.iter().any(|value| copies(value) > 1);
+            assert!(!doubled, "a record of transaction {number} is there twice (S2)");
+            let torn = seen != 0 && seen != told.values.len();
+            assert!(!torn, "{seen} of {} records of transaction {number} are seen (S6)", told.values.len());
+            match told.committed {
+                Some(true) => {
+                    assert_eq!(
+                        seen,
+                        told.values.len(),
+                        "transaction {number} was committed, and is not seen (S1)"
+                    );
+                    offset = told.offset.unwrap_or(offset);
+                }
+                Some(false) => assert!(
+                    seen == 0 || told.values.is_empty(),
+                    "transaction {number} was aborted, and is seen (S4)"
+                ),
+                None => unsure = told.offset,
+            }
+        }
+        let committed = self.coordinator.committed;
+        assert!(
+            committed == offset || Some(committed) == unsure,
+            "offset {committed} is committed, and should be {offset} (S6)"
+        );
+        for log in &self.logs {
+            assert!(log.committed.is_sorted(), "records are seen out of order: {:?} (S3)", log.committed);
+        }
+    }
+}
+
+/// Runs one seed; panics with the invariant that broke. Returns how many transactions were committed, and how many not.
+fn run(seed: u64) -> (usize, usize) {
+    let mut run = Run::new(seed);
+    let steps = 1_000 + run.dice.below(6_000);
+    (0..steps).for_each(|_| run.step());
+    run.settle();
+    run.check();
+    let committed = run.told.iter().filter(|told| told.committed == Some(true)).count();
+    (committed, run.told.len() - committed)
+}
+
+#[test]
+fn transactions_alone_are_seen_as_a_whole_or_not_at_all() {
+    let seeds = std::env::var("OTTLA_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let (mut committed, mut not) = (0, 0);
+    for seed in 0..seeds {
+        match std::panic::catch_unwind(|| run(seed)) {
+            Ok((yes, no)) => (committed, not) = (committed + yes, not + no),
+            Err(cause) => {
+                eprintln!("replay: seed {seed} of the transactions alone");
+                std::panic::resume_unwind(cause);
+            }
+        }
+    }
+    assert!(committed > 100 && not > 100, "the runs commit and abort");
+    println!("{seeds} seeds, {committed} transactions committed, {not} not");
+}
+
+/// Every mistake that can be planted in this machine is caught, and soon.
+#[cfg(ottla_planted)]
+#[test]
+fn planted_defects_of_transactions_are_caught() {
+    use crate::planted::{Defect, plant};
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = Vec::new();
+    for defect in [
+        Defect::EpochKept,
+        Defect::CommitDespiteFailure,
+        Defect::WriteUnregistered,
+        Defect::UnknownIsCommitted,
+        Defect::OffsetsAfterEnd,
+    ] {
+        plant(Some(defect));
+        match (0..2_000).find(|seed| std::panic::catch_unwind(|| run(*seed)).is_err()) {
+            Some(seed) => println!("{defect:?}: caught at seed {seed}"),
+            None => missed.push(defect),
+        }
+    }
+    plant(None);
+    std::panic::set_hook(quiet);
+    assert!(missed.is_empty(), "not caught: {missed:?}");
+}
