@@ -342,10 +342,10 @@ impl Run {
             0..=49 => self.drive_links(),
             50..=69 => self.serve(),
             70..=86 => self.answer(),
-            87 if !self.healed => self.reset(),
+            87 if !self.healed && self.dice.below(3) == 0 => self.reset(),
             88 => self.arrive_late(),
             89 | 90 => self.complete(),
-            91 if !self.healed => self.move_somebody(),
+            91 if !self.healed && self.dice.below(5) == 0 => self.move_somebody(),
             92..=94 => self.dial(),
             _ => self.pass_time(),
         }
@@ -501,7 +501,7 @@ impl Run {
     fn serve(&mut self) {
         let Some(link) = self.any_link() else { return };
         let Some(ask) = self.pipes.get_mut(&link).and_then(|pipe| pipe.requests.pop_front()) else { return };
-        let answer = self.take_in(link.node, ask);
+        let answer = self.take_in(link.node, ask, false);
         self.pipes.get_mut(&link).expect("open").answers.push_back(answer);
     }
 
@@ -509,7 +509,7 @@ impl Run {
         let at = self.dice.below(self.late.len().max(1));
         if at < self.late.len() {
             let (node, ask) = self.late.swap_remove(at);
-            self.take_in(node, ask);
+            self.take_in(node, ask, true);
         }
     }
 
@@ -596,9 +596,10 @@ impl Run {
         }
     }
 
-    fn take_in(&mut self, node: i32, ask: Ask) -> Answer {
+    fn take_in(&mut self, node: i32, ask: Ask, late: bool) -> Answer {
         let here = node == self.coordinator_node;
-        let odd = !self.healed && self.dice.below(100) == 0;
+        let odd = !self.healed && self.dice.below(20) == 0;
+        let done_all_the_same = self.dice.below(2) == 0;
         let now = self.now;
         let coordinator = &mut self.coordinator;
         // A coordinator that fails in a way it does not name may have done what it was asked.
@@ -676,6 +677,7 @@ impl Run {
             }
             Ask::EndTxn(asked) => {
                 let ended = match here {
+                    true if odd && !done_all_the_same => Err(ErrorCode::UNKNOWN_SERVER_ERROR),
                     true => coordinator.end(asked.producer_epoch, asked.committed),
                     false => Err(ErrorCode::NOT_COORDINATOR),
                 };
@@ -691,7 +693,7 @@ impl Run {
                     ..Default::default()
                 })
             }
-            Ask::Produce(asked) => Answer::Produce(self.produce(node, &asked)),
+            Ask::Produce(asked) => Answer::Produce(self.produce(node, &asked, late)),
             other => panic!("a transactional producer asked {other:?}"),
         }
     }
@@ -717,7 +719,7 @@ impl Run {
         }
     }
 
-    fn produce(&mut self, node: i32, request: &ProduceRequest) -> ProduceResponse {
+    fn produce(&mut self, node: i32, request: &ProduceRequest, late: bool) -> ProduceResponse {
         let mut partition_responses = Vec::new();
         for asked in request.topic_data.iter().flat_map(|topic| &topic.partition_data) {
             let at = usize::try_from(asked.index).expect("small");
@@ -732,6 +734,8 @@ impl Run {
                 let value = record.value.expect("a value").try_into().expect("eight bytes");
                 values.push(u64::from_be_bytes(value));
             }
+            let unregistered = !coordinator_knows(&self.coordinator, at, header.producer_epoch);
+            assert!(late || !unregistered, "partition {at} is written to before it is registered (fault 37)");
             let (now, refused) = (self.now, !self.healed && self.dice.below(300) == 0);
             let appended = match node == self.leaders[at] {
                 false => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
@@ -817,10 +821,15 @@ impl Run {
     }
 }
 
+/// Under version 1: whether a partition that this epoch writes to has been registered. A fenced epoch may be late.
+fn coordinator_knows(coordinator: &Coordinator, at: usize, epoch: i16) -> bool {
+    coordinator.v2 || epoch != coordinator.epoch || coordinator.partitions.contains(&at)
+}
+
 /// Runs one seed; panics with the invariant that broke. Returns how many transactions were committed, and how many not.
 fn run(seed: u64) -> (usize, usize) {
     let mut run = Run::new(seed);
-    let steps = 1_000 + run.dice.below(6_000);
+    let steps = 4_000 + run.dice.below(20_000);
     (0..steps).for_each(|_| run.step());
     run.settle();
     run.check();
