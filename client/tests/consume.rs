@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ottla::{Client, Payload, SeekTo, When};
+use ottla::{Client, Consumer, Done, OwnedRecord, Payload, SeekTo, When};
 use ottla_broker::TestBroker;
 
 const SOON: Duration = Duration::from_secs(10);
 
 async fn cluster(partitions: i32) -> (TestBroker, Client) {
-    let broker = TestBroker::builder().nodes(3).topic("t", partitions).start().await.expect("a broker");
+    let broker = TestBroker::builder().nodes(3).topic("t", partitions);
+    let broker = broker.setting("group.min.session.timeout.ms", "100").start().await.expect("a broker");
     let client = Client::builder().bootstrap(broker.bootstrap()).build().expect("valid settings");
     (broker, client)
 }
@@ -153,4 +154,126 @@ async fn what_was_fetched_and_not_delivered_is_never_committed() {
     assert!(consumer.recv().await.expect("no error").is_none());
     consumer.close(SOON).await.expect("left");
     assert!(committed(&broker) <= 5, "only what was delivered is committed");
+}
+
+fn member(client: &Client, done: Done, when: When) -> Consumer {
+    let consumer = client.consumer().group("g").subscribe(["t"]).finish_on(done).commit_when(when);
+    // One that is dropped is gone soon.
+    let (session, heartbeat) = (Duration::from_secs(1), Duration::from_millis(200));
+    consumer.session_timeout(session).heartbeat_interval(heartbeat).build().expect("valid settings")
+}
+
+async fn take(consumer: &mut Consumer, count: usize) -> Vec<OwnedRecord> {
+    let mut taken = Vec::new();
+    for _ in 0..count {
+        taken.push(consumer.recv().await.expect("no error").expect("open").to_owned());
+    }
+    taken
+}
+
+#[tokio::test]
+async fn the_first_record_that_is_not_acknowledged_holds_the_commit() {
+    let (broker, client) = cluster(1).await;
+    produce(&client, 10).await;
+    let mut consumer = member(&client, Done::OnAck, When::Manual);
+    let records = take(&mut consumer, 6).await;
+    for offset in [5, 1, 0, 3] {
+        assert!(records[offset].ack());
+    }
+    consumer.commit().await.expect("committed");
+    assert_eq!(committed(&broker), 2);
+    assert!(records[2].ack());
+    assert!(records[2].ack(), "a second time changes nothing");
+    consumer.commit().await.expect("committed");
+    assert_eq!(committed(&broker), 4);
+    // What was asked for and not acknowledged comes again.
+    drop(consumer);
+    assert!(!records[4].ack(), "a consumer that is gone counts nothing");
+    let mut next = member(&client, Done::OnAck, When::Manual);
+    assert_eq!(take(&mut next, 1).await[0].offset(), 4);
+}
+
+#[tokio::test]
+async fn every_nth_acknowledged_record_sends_a_commit() {
+    let (broker, client) = cluster(1).await;
+    produce(&client, 10).await;
+    let hybrid = When::Hybrid { records: 4, within: Duration::from_secs(600) };
+    let mut consumer = member(&client, Done::OnAck, hybrid);
+    let records = take(&mut consumer, 10).await;
+    for offset in [3, 2, 1] {
+        assert!(records[offset].ack());
+    }
+    assert!(broker.committed("g").is_empty(), "the first is open");
+    assert!(records[0].ack());
+    let sent = async {
+        while committed(&broker) < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, sent).await.expect("the fourth sends a commit");
+    for record in &records[5..] {
+        assert!(record.ack());
+    }
+    consumer.close(SOON).await.expect("left");
+    assert_eq!(committed(&broker), 4, "what is behind an open record is not committed");
+}
+
+#[tokio::test]
+async fn an_acknowledgement_from_before_a_seek_counts_for_nothing() {
+    let (broker, client) = cluster(1).await;
+    produce(&client, 10).await;
+    let mut consumer = member(&client, Done::OnAck, When::Manual);
+    let old = take(&mut consumer, 3).await;
+    consumer.control().seek("t", 0, SeekTo::Offset(0)).await.expect("assigned");
+    assert!(!old[0].ack());
+    let new = consumer.recv().await.expect("no error").expect("open");
+    assert!(new.ack());
+    consumer.commit().await.expect("committed");
+    assert_eq!(committed(&broker), 1);
+}
+
+#[tokio::test]
+async fn a_dropped_batch_call_finishes_nothing_that_is_not_acknowledged() {
+    let (broker, client) = cluster(1).await;
+    produce(&client, 4).await;
+    let mut consumer = member(&client, Done::OnAck, When::Manual);
+    let first = take(&mut consumer, 2).await;
+    let gathering = consumer.recv_batch(100, Duration::from_secs(60));
+    assert!(tokio::time::timeout(Duration::from_millis(100), gathering).await.is_err());
+    // Records that were acknowledged out of order, or not at all, come again: nothing is skipped.
+    let again = take(&mut consumer, 4).await;
+    assert_eq!(again.iter().map(OwnedRecord::offset).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert!(!first[1].ack());
+    assert!(again[3].ack());
+    consumer.commit().await.expect("committed");
+    assert_eq!(committed(&broker), 0);
+}
+
+/// What members that die after so many records are given, one member after the other.
+async fn delivered_to(when: When, lives: &[usize]) -> Vec<i64> {
+    let (_broker, client) = cluster(1).await;
+    produce(&client, 20).await;
+    let mut offsets = Vec::new();
+    for count in lives {
+        let mut consumer = member(&client, Done::Delivered, when);
+        offsets.extend(take(&mut consumer, *count).await.iter().map(OwnedRecord::offset));
+        drop(consumer);
+    }
+    offsets
+}
+
+#[tokio::test]
+async fn at_most_once_delivers_no_record_to_two_members() {
+    assert_eq!(delivered_to(When::EachRecord, &[3, 1, 2]).await, [0, 1, 2, 3, 4, 5]);
+    let hybrid = When::Hybrid { records: 5, within: Duration::from_secs(600) };
+    assert_eq!(delivered_to(hybrid, &[6, 2]).await, [0, 1, 2, 3, 4, 5, 10, 11]);
+}
+
+#[tokio::test]
+async fn at_most_once_commits_a_batch_before_it_is_returned() {
+    let (broker, client) = cluster(1).await;
+    produce(&client, 20).await;
+    let mut consumer = member(&client, Done::Delivered, When::EachRecord);
+    let batch = consumer.recv_batch(7, Duration::from_secs(5)).await.expect("no error").expect("open");
+    assert_eq!((batch.records.len(), committed(&broker)), (7, 7));
 }

@@ -51,10 +51,14 @@ pub enum Done {
     /// records, where the compiler proves that one is done with before the next is asked for.
     #[default]
     OnNext,
-    /// The application says so, record by record and in any order. At least once: a record that nobody acknowledges
-    /// holds its partition's commits back.
+    /// The application says so, record by record and in any order ([`Record::ack`](crate::Record::ack),
+    /// [`OwnedRecord::ack`](crate::OwnedRecord::ack)). At least once: a record that nobody acknowledges holds its
+    /// partition's commits back, and a crash repeats everything from there on.
     OnAck,
-    /// Handing a record out finishes it. At most once: a crash loses what was in hand.
+    /// Handing a record out finishes it, and it is committed before. At most once: nothing is delivered twice to the
+    /// group, and a crash or a rebalance loses what was committed ahead: one record with [`When::EachRecord`], the
+    /// number of [`When::Hybrid`], and otherwise what one fetch brought of the partition. With [`When::Manual`] nothing is
+    /// committed ahead, and the application decides.
     Delivered,
 }
 
@@ -260,8 +264,7 @@ impl ConsumerBuilder {
         self
     }
 
-    /// What finishes a record. Default [`Done::OnNext`], and so far the only one: the others are refused when the
-    /// consumer is built.
+    /// What finishes a record. Default [`Done::OnNext`].
     pub fn finish_on(mut self, done: Done) -> Self {
         self.config.done = done;
         self

@@ -1,9 +1,10 @@
 //! The consumer as its users see it: records on loan, commits, and a handle to steer by.
 //!
-//! It owns the reading of what was fetched, and what it means to finish a record: asking for the next one. It refuses to know
-//! brokers, groups and sessions. Invariant: a record counts as finished only when the application has asked for the next or
-//! said so itself; leaving the loop finishes nothing.
+//! It owns the reading of what was fetched, and what it means to finish a record: asking for the next one, an acknowledgement,
+//! or handing it out. It refuses to know brokers, groups and sessions. Invariant: a record counts as finished only when the
+//! application has asked for the next or said so itself, unless it chose at most once; leaving the loop finishes nothing.
 
+mod cover;
 mod reading;
 mod record;
 
@@ -31,8 +32,8 @@ type Door = Shared<Machine>;
 
 /// Reads records, alone or as a member of a group.
 ///
-/// [`recv`](Consumer::recv) lends one record after the other; asking for the next finishes the one before. What is finished is
-/// committed as [`ConsumerBuilder::commit_when`] says. Dropping the consumer ends its connections at once and commits
+/// [`recv`](Consumer::recv) lends one record after the other; asking for the next finishes the one before, unless
+/// [`ConsumerBuilder::finish_on`] says otherwise. What is finished is committed as [`ConsumerBuilder::commit_when`] says. Dropping the consumer ends its connections at once and commits
 /// nothing more; [`close`](Consumer::close) is the graceful end.
 ///
 /// ```no_run
@@ -67,6 +68,8 @@ pub struct Consumer {
     exhausted: bool,
     /// The offset after the last record that was lent of the chunk in hand.
     next_offset: i64,
+    /// Where the records that may be lent end, if they have to be committed before.
+    covered: i64,
     decompressor: Decompressor,
 }
 
@@ -99,10 +102,6 @@ impl ConsumerBuilder {
         for warning in self.config.check(&client.config)? {
             tracing::warn!(%warning, "consumer settings");
         }
-        if self.config.done != Done::OnNext {
-            let message = format!("finish_on({:?}) is not supported yet: only OnNext is", self.config.done);
-            return Err(Error::new(ErrorKind::Config, message));
-        }
         let config = Arc::new(self.config);
         let number = || NUMBER.fetch_add(1, Ordering::Relaxed);
         let group = config.group_id.clone().unwrap_or_else(|| Str::from("none"));
@@ -124,6 +123,7 @@ impl ConsumerBuilder {
             unreadable: false,
             exhausted: false,
             next_offset: -1,
+            covered: i64::MAX,
             decompressor: Decompressor::new(),
         })
     }
@@ -144,12 +144,16 @@ impl Consumer {
     pub async fn recv(&mut self) -> Result<Option<Record<'_>>, Error> {
         self.attention.ask();
         self.finish();
-        while !self.has_record()? {
-            if !self.next_chunk().await? {
+        loop {
+            if self.has_record()? {
+                if self.next_offset < self.covered {
+                    return self.lend();
+                }
+                self.cover().await?;
+            } else if !self.next_chunk().await? {
                 return Ok(None);
             }
         }
-        self.lend()
     }
 
     /// Waits for a record, and returns it with those that are there already or come `within` this time: at most `max`, and at
@@ -169,13 +173,18 @@ impl Consumer {
         let deadline = tokio::time::Instant::now() + within;
         while self.gathered.len() < max {
             match self.gather_one() {
-                Ok(true) => continue,
-                Ok(false) if self.gathered.is_empty() => {
+                Ok(Gathered::One) => continue,
+                Ok(Gathered::NotCovered) => match self.cover().await {
+                    Err(error) if self.gathered.is_empty() => return Err(error),
+                    Err(_) => break,
+                    Ok(()) => continue,
+                },
+                Ok(Gathered::None) if self.gathered.is_empty() => {
                     if !self.next_chunk().await? {
                         return Ok(None);
                     }
                 }
-                Ok(false) => {
+                Ok(Gathered::None) => {
                     self.put_in_batch();
                     if !matches!(tokio::time::timeout_at(deadline, self.next_chunk()).await, Ok(Ok(true))) {
                         break;
@@ -189,12 +198,15 @@ impl Consumer {
         Ok(Some(RecordBatch { records: std::mem::take(&mut self.gathered) }))
     }
 
-    fn gather_one(&mut self) -> Result<bool, Error> {
+    fn gather_one(&mut self) -> Result<Gathered, Error> {
         if !self.has_record()? {
-            return Ok(false);
+            return Ok(Gathered::None);
+        }
+        if self.next_offset >= self.covered {
+            return Ok(Gathered::NotCovered);
         }
         let owned = self.lend()?.map(|record| record.to_owned());
-        let found = owned.is_some();
+        let found = if owned.is_some() { Gathered::One } else { Gathered::None };
         self.gathered.extend(owned);
         Ok(found)
     }
@@ -224,9 +236,8 @@ impl Consumer {
             if !gathered.iter().take(at).any(same) {
                 let partition =
                     TopicPartition { topic: Str::from(record.topic()), partition: record.partition() };
-                let place = Place::At(record.offset());
-                // A partition that is no longer ours has nothing to give back.
-                let _ = self.control.door.with(|machine, now| machine.seek(now, &partition, place));
+                let offset = record.offset();
+                let _ = self.control.door.with(|machine, now| machine.read_again(now, &partition, offset));
             }
         }
     }
@@ -336,11 +347,18 @@ impl Consumer {
         let timestamp_type = open.header().timestamp_type;
         match open.next() {
             Ok(Some(inner)) => {
+                let (from, done) = (self.next_offset, self.config.done);
                 self.next_offset = inner.offset.saturating_add(1);
-                self.in_hand = Some(self.next_offset);
+                match done {
+                    Done::OnNext => self.in_hand = Some(self.next_offset),
+                    Done::OnAck => {}
+                    // Or it is finished already, and what comes behind it too.
+                    Done::Delivered if self.covered == i64::MAX => chunk.lease.finish(self.next_offset),
+                    Done::Delivered => {}
+                }
                 self.uncommitted += 1;
-                let (place, lease, door) = (&chunk.partition, &*chunk.lease, &self.control.door);
-                Ok(Some(Record { inner, place, lease, door, timestamp_type }))
+                let (place, lease, door) = (&chunk.partition, &chunk.lease, &self.control.door);
+                Ok(Some(Record { inner, place, lease, door, timestamp_type, from, done }))
             }
             Ok(None) => Ok(None),
             Err(cause) => {
@@ -375,6 +393,7 @@ impl Consumer {
                     let chunk = chunk?;
                     (self.uncommitted, self.next_offset, self.exhausted) =
                         (chunk.uncommitted, chunk.from, false);
+                    self.covered = self.covered_from(chunk.from);
                     self.reading = Some(Reading::new(chunk, self.config.clone()));
                     return Ok(true);
                 }
@@ -395,7 +414,13 @@ impl Consumer {
     fn put_away(&mut self) {
         let Some(Reading { chunk, .. }) = self.reading.take() else { return };
         if let Some(end) = chunk.end.filter(|_| self.exhausted) {
-            chunk.lease.finish(end);
+            if self.config.done == Done::OnAck {
+                let from = self.next_offset;
+                let _ =
+                    self.control.door.with(|machine, now| machine.delivered_chunk(now, &chunk, from, end));
+            } else {
+                chunk.lease.finish(end);
+            }
         }
         self.report(&chunk);
         if !self.exhausted && !chunk.lease.is_recalled() {
@@ -414,8 +439,19 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
+        // A consumer that is broken counts no acknowledgement anyway.
+        let _ = self.control.door.with(|machine, _| machine.abandon());
         self.control.door.stop();
     }
+}
+
+/// What came of the attempt to add a record to a batch.
+enum Gathered {
+    One,
+    /// It has to be committed first.
+    NotCovered,
+    /// There is none.
+    None,
 }
 
 /// Records of their own, from [`Consumer::recv_batch`].

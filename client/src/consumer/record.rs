@@ -10,6 +10,7 @@ use ottla_protocol::records::{Header, Headers, TimestampType};
 use ottla_protocol::wire::Str;
 
 use super::{CommitOutcome, Door, commit};
+use crate::config::Done;
 use crate::core::TopicPartition;
 use crate::core::positions::Lease;
 use crate::error::Error;
@@ -27,9 +28,12 @@ use crate::error::Error;
 pub struct Record<'a> {
     pub(super) inner: ottla_protocol::records::Record<'a>,
     pub(super) place: &'a TopicPartition,
-    pub(super) lease: &'a Lease,
+    pub(super) lease: &'a Arc<Lease>,
     pub(super) door: &'a Arc<Door>,
     pub(super) timestamp_type: TimestampType,
+    /// The end of the record before: an acknowledgement covers what lies between.
+    pub(super) from: i64,
+    pub(super) done: Done,
 }
 
 impl std::fmt::Debug for Record<'_> {
@@ -95,7 +99,22 @@ impl<'a> Record<'a> {
             key: copy(self.inner.key),
             value: copy(self.inner.value),
             headers: self.inner.headers.map(header).collect(),
+            receipt: (self.done == Done::OnAck).then(|| Receipt {
+                door: self.door.clone(),
+                lease: self.lease.clone(),
+                from: self.from,
+            }),
         }
+    }
+
+    /// Finishes this record, for a consumer that is built with [`Done::OnAck`](crate::Done::OnAck). In any order: what is
+    /// committed ends in front of the first record that is not acknowledged. Never waits.
+    ///
+    /// False if it counts for nothing, because the partition was taken away or is read from elsewhere, and so the record
+    /// will be delivered again; or because this consumer finishes records in another way.
+    pub fn ack(&self) -> bool {
+        let end = self.inner.offset.saturating_add(1);
+        acknowledge(self.door, self.place, self.lease, self.from..end)
     }
 
     /// Finishes this record, and commits what is finished of all partitions, this one included. Waits for the group's
@@ -104,7 +123,14 @@ impl<'a> Record<'a> {
     /// # Errors
     /// As [`Consumer::commit`](crate::Consumer::commit).
     pub async fn commit(&self) -> Result<CommitOutcome, Error> {
-        self.lease.finish(self.inner.offset.saturating_add(1));
+        match self.done {
+            Done::OnNext => self.lease.finish(self.inner.offset.saturating_add(1)),
+            Done::OnAck => {
+                self.ack();
+            }
+            // It was finished before it was lent.
+            Done::Delivered => {}
+        }
         commit(self.door).await
     }
 }
@@ -120,7 +146,7 @@ impl<'a> Record<'a> {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct OwnedRecord {
     topic: Str,
     partition: i32,
@@ -129,7 +155,33 @@ pub struct OwnedRecord {
     key: Option<Bytes>,
     value: Option<Bytes>,
     headers: Vec<(Str, Option<Bytes>)>,
+    receipt: Option<Receipt>,
 }
+
+/// What an owned record is acknowledged with.
+#[derive(Clone)]
+struct Receipt {
+    door: Arc<Door>,
+    lease: Arc<Lease>,
+    from: i64,
+}
+
+impl std::fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receipt").field("from", &self.from).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for OwnedRecord {
+    /// The record, whoever received it.
+    fn eq(&self, other: &Self) -> bool {
+        let place = |r: &Self| (r.topic.clone(), r.partition, r.offset, r.timestamp);
+        place(self) == place(other)
+            && (&self.key, &self.value, &self.headers) == (&other.key, &other.value, &other.headers)
+    }
+}
+
+impl Eq for OwnedRecord {}
 
 impl OwnedRecord {
     /// The topic.
@@ -166,4 +218,46 @@ impl OwnedRecord {
     pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&Bytes>)> {
         self.headers.iter().map(|(key, value)| (key.as_str(), value.as_ref()))
     }
+
+    /// Finishes this record, as [`Record::ack`] does. Of a consumer that finishes records in another way, or of a consumer
+    /// that is gone, it counts for nothing. A record that is dropped without it holds its partition's commits back.
+    ///
+    /// ```no_run
+    /// # async fn run(client: ottla::Client) -> Result<(), ottla::Error> {
+    /// use std::time::Duration;
+    /// use ottla::Done;
+    ///
+    /// let mut consumer = client.consumer().group("billing").subscribe(["orders"]).finish_on(Done::OnAck).build()?;
+    /// while let Some(batch) = consumer.recv_batch(100, Duration::from_millis(50)).await? {
+    ///     for record in batch.records {
+    ///         tokio::spawn(async move {
+    ///             println!("{:?}", record.value());
+    ///             record.ack();
+    ///         });
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ack(&self) -> bool {
+        let Some(Receipt { door, lease, from }) = &self.receipt else { return false };
+        let place = TopicPartition { topic: self.topic.clone(), partition: self.partition };
+        acknowledge(door, &place, lease, *from..self.offset.saturating_add(1))
+    }
+}
+
+fn acknowledge(
+    door: &Door,
+    place: &TopicPartition,
+    lease: &Arc<Lease>,
+    offsets: std::ops::Range<i64>,
+) -> bool {
+    // Nobody sleeps for an acknowledgement, but for the commit that it makes due.
+    let counted = door.with_hot(|machine| (machine.acknowledge(place, lease, offsets, 1), false));
+    // A consumer that is broken says so at the next chunk.
+    let Ok(Some(due)) = counted else { return false };
+    if due {
+        let _ = door.with(|machine, now| machine.commit_quietly(now, Some(place)));
+    }
+    true
 }

@@ -10,8 +10,8 @@ use std::time::Instant;
 use super::TopicPartition;
 use super::consumer::Consumer;
 use super::offsets::{CommitId, CommitOutcome, Committed};
-use super::positions::{Chunk, Place, Position};
-use crate::config::When;
+use super::positions::{Chunk, Lease, Place, Position};
+use crate::config::{Done, When};
 use crate::error::{Error, ErrorKind};
 use crate::planted::{Defect, planted};
 
@@ -19,7 +19,8 @@ impl Consumer {
     /// The application has come to the end of a chunk, with this many finished records since the partition's last commit.
     pub(crate) fn finished_chunk(&mut self, now: Instant, chunk: &Chunk, uncommitted: u32) {
         let holds = |position: &&mut Position| Arc::ptr_eq(&position.lease, &chunk.lease);
-        if let Some(position) = self.positions.get_mut(&chunk.partition).filter(holds) {
+        let Some(position) = self.positions.get_mut(&chunk.partition).filter(holds) else { return };
+        if self.config.done == Done::OnNext {
             position.uncommitted = uncommitted;
         }
         if self.config.when == When::EachBatch {
@@ -36,6 +37,65 @@ impl Consumer {
             }
             _ => {}
         }
+    }
+
+    /// A record is acknowledged, in any order; with it everything from the end of the record before. Whether a commit is due
+    /// now; `None` if it counts for nothing: the partition was given up or is read from elsewhere, or records are not
+    /// finished this way.
+    pub(crate) fn acknowledge(
+        &mut self,
+        partition: &TopicPartition,
+        lease: &Arc<Lease>,
+        offsets: std::ops::Range<i64>,
+        records: u32,
+    ) -> Option<bool> {
+        let counts = self.config.done == Done::OnAck && !lease.is_recalled();
+        let holds = |position: &&mut Position| counts && Arc::ptr_eq(&position.lease, lease);
+        let position = self.positions.get_mut(partition).filter(holds)?;
+        let before = lease.finished();
+        let (done, finished) = position.acks.add(before, offsets.start, offsets.end, records);
+        lease.finish(done);
+        position.uncommitted = position.uncommitted.saturating_add(finished);
+        Some(match self.config.when {
+            When::EachRecord => done > before,
+            When::Hybrid { records, .. } => position.uncommitted >= records,
+            When::EachBatch => position.acks.take_end(done),
+            When::Every(_) | When::Manual => false,
+        })
+    }
+
+    /// Every record of a chunk was delivered, the last one up to this offset; what follows needs no acknowledgement.
+    pub(crate) fn delivered_chunk(&mut self, now: Instant, chunk: &Chunk, from: i64, end: i64) {
+        let holds = |position: &&mut Position| Arc::ptr_eq(&position.lease, &chunk.lease);
+        if let Some(position) = self.positions.get_mut(&chunk.partition).filter(holds) {
+            position.acks.end_chunk(end);
+        }
+        if self.acknowledge(&chunk.partition, &chunk.lease, from..end, 0) == Some(true) {
+            self.commit_quietly(now, Some(&chunk.partition));
+        }
+    }
+
+    /// Records that were not delivered yet are finished and committed all the same (at most once).
+    pub(crate) fn commit_ahead(
+        &mut self,
+        now: Instant,
+        chunk: &Chunk,
+        end: i64,
+    ) -> Result<Option<CommitId>, Error> {
+        if chunk.lease.is_recalled() {
+            return Ok(None);
+        }
+        chunk.lease.finish(end);
+        self.commit(now, Some(&chunk.partition))
+    }
+
+    /// Records of a partition that were read are to be read again, from this offset: or from where everything is finished.
+    pub(crate) fn read_again(&mut self, now: Instant, partition: &TopicPartition, offset: i64) {
+        let Some(position) = self.positions.get(partition) else { return };
+        let finished = position.lease.finished();
+        let from = if finished >= 0 { offset.min(finished) } else { offset };
+        // A partition that is no longer ours has nothing to give back.
+        let _ = self.seek(now, partition, Place::At(from));
     }
 
     /// The rest of a chunk cannot be read: nothing more is read of its partition until a seek.

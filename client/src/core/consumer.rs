@@ -301,8 +301,13 @@ impl Consumer {
             self.commit_quietly(now, None);
         }
         self.closing = true;
-        self.positions.values().for_each(|position| position.lease.recall());
+        self.abandon();
         self.step(now);
+    }
+
+    /// Nobody reads any more: nothing that is still acknowledged counts.
+    pub(crate) fn abandon(&mut self) {
+        self.positions.values().for_each(|position| position.lease.recall());
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -10,6 +10,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub(crate) mod accumulator;
+mod acks;
 #[cfg(test)]
 mod alone;
 pub(crate) mod ask;

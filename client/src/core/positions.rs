@@ -14,6 +14,7 @@ use ottla_protocol::messages::AbortedTransaction;
 use ottla_protocol::wire::Uuid;
 
 use super::TopicPartition;
+use super::acks::Acks;
 use super::epochs::Epochs;
 use crate::config::Reset;
 use crate::error::Error;
@@ -36,7 +37,8 @@ impl Lease {
         Arc::new(Self { finished, recalled, paused: AtomicBool::new(paused) })
     }
 
-    /// Everything below `offset` is finished. Only the reading task says so, in order.
+    /// Everything below `offset` is finished. Only the reading task says so, in order; or only the machine, where records are
+    /// acknowledged.
     #[inline]
     pub(crate) fn finish(&self, offset: i64) {
         self.finished.store(offset, Relaxed);
@@ -112,6 +114,8 @@ pub(crate) struct Position {
     pub(crate) committed: Option<i64>,
     /// Finished records since the last commit was sent.
     pub(crate) uncommitted: u32,
+    /// What was acknowledged behind the first record that was not.
+    pub(crate) acks: Acks,
     /// The end of what may be read: the high watermark, or the last stable offset when only committed records are read.
     pub(crate) readable_end: Option<i64>,
 }
@@ -131,6 +135,7 @@ impl Position {
             waiting_bytes: 0,
             committed: None,
             uncommitted: 0,
+            acks: Acks::default(),
             readable_end: None,
         }
     }
@@ -142,6 +147,7 @@ impl Position {
         self.lease = Lease::new(start, self.lease.is_paused());
         (self.place, self.retry_at, self.asked, self.uncommitted) = (place, None, false, 0);
         (self.epochs, self.attempts) = (Epochs::default(), 0);
+        self.acks.clear();
         self.waiting.clear();
         std::mem::take(&mut self.waiting_bytes)
     }

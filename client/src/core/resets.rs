@@ -129,7 +129,13 @@ impl Consumer {
         code: ErrorCode,
     ) {
         if code.is_retriable() || code.needs_refresh() {
-            if code == ErrorCode::NOT_LEADER_OR_FOLLOWER {
+            // A topic that is gone may come back as another one: nothing is asked about it until metadata has told its id.
+            let gone = [
+                ErrorCode::NOT_LEADER_OR_FOLLOWER,
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                ErrorCode::UNKNOWN_TOPIC_ID,
+            ];
+            if gone.contains(&code) {
                 self.cluster.metadata.deny(&partition.topic, partition.partition, node);
             }
             if code.needs_refresh() {
