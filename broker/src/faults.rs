@@ -103,8 +103,9 @@ impl Fault {
     }
 
     /// Acts only on this topic. An error then hits this topic in the request and nothing else of it, with Produce, Fetch,
-    /// ListOffsets, OffsetForLeaderEpoch, OffsetCommit, OffsetFetch and Metadata. Other effects hit a whole request that
-    /// names the topic, which only Produce and Fetch are looked at for; an incremental fetch names what changed.
+    /// ListOffsets, OffsetForLeaderEpoch, OffsetCommit, OffsetFetch, Metadata, AddPartitionsToTxn (whose other partitions
+    /// are then not attempted) and TxnOffsetCommit. Other effects hit a whole request that names the topic, which only
+    /// Produce and Fetch are looked at for; an incremental fetch names what changed.
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.topic = Some(topic.into());
         self

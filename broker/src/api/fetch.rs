@@ -190,14 +190,15 @@ impl Cluster {
         let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0).min(room);
         let limit = if waiting.committed { answer.last_stable_offset } else { end };
         let (records, next) = partition.log.read(wanted.offset..limit, bytes_max, oversize_first);
-        answer.records = RecordSet(Some(records));
         if waiting.committed {
+            let next = if records.is_empty() { i64::MIN } else { next };
             let aborted = partition
                 .stability
                 .aborted(wanted.offset, next)
                 .map(|it| AbortedTransaction { producer_id: it.producer_id, first_offset: it.first_offset });
             answer.aborted_transactions = Some(aborted.collect());
         }
+        answer.records = RecordSet(Some(records));
         answer
     }
 

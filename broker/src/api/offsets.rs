@@ -2,7 +2,7 @@
 //!
 //! ListOffsets versions 1 to 11: earliest, latest, by time, and the largest timestamp (KIP-734). There is no tiered
 //! storage: the earliest local offset (-4) is the earliest, and what asks for tiered offsets (-5, -6) gets none. For a
-//! reader of committed records the latest offset is the last stable one, and what lies behind it has no time yet.
+//! reader of committed records the latest offset is the last stable one, and what lies behind it is not found by time.
 //! Ignored: the replica, the timeout. OffsetForLeaderEpoch versions 2 to 4: whole, but for the
 //! replica. Both are answered by leaders only.
 
@@ -91,16 +91,15 @@ impl Cluster {
             self.led_partition(ApiKey::LIST_OFFSETS, caller, topic, index, asked.current_leader_epoch)?;
         let start = partition.log.start_offset();
         let end = if committed { partition.last_stable_offset() } else { partition.log.end_offset() };
+        let is_readable = |(offset, ..): &(i64, i64, i32)| *offset < end;
         let (lowest_version, found) = match asked.timestamp {
             LATEST => (1, Some((end, -1, partition.leader_epoch))),
             EARLIEST => (1, Some((start, -1, partition.epoch_of(start)))),
-            LARGEST_TIMESTAMP => (7, find_largest_timestamp(partition)?),
+            LARGEST_TIMESTAMP => (7, find_largest_timestamp(partition)?.filter(is_readable)),
             EARLIEST_LOCAL => (8, Some((start, -1, partition.epoch_of(start)))),
             LATEST_TIERED => (9, None),
             EARLIEST_PENDING_UPLOAD => (11, None),
-            timestamp if timestamp >= 0 => {
-                (1, find_time(partition, timestamp)?.filter(|(offset, ..)| *offset < end))
-            }
+            timestamp if timestamp >= 0 => (1, find_time(partition, timestamp)?.filter(is_readable)),
             _ => return Err(ErrorCode::UNSUPPORTED_VERSION),
         };
         if caller.version < lowest_version {

@@ -233,8 +233,8 @@ impl Cluster {
         };
         let Some(sequenced) = sequenced(sent.batch.header()) else { return Ok(()) };
         let support = match caller.version {
-            ..=9 => Support::InvalidState,
-            10..=11 => Support::Abortable,
+            ..=10 => Support::InvalidState,
+            11 => Support::Abortable,
             _ => Support::Adding,
         };
         let let_in = self.let_into_transaction(now, id, topic, index, sequenced, support);

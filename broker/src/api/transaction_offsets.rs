@@ -49,11 +49,21 @@ impl Cluster {
         caller: &Caller,
         request: TxnOffsetCommitRequest,
     ) -> TxnOffsetCommitResponse {
-        let allowed = self.check_txn_offset_commit(now, caller, &request);
+        let name_of = |cluster: &Self, topic: &TxnOffsetCommitTopic| match caller.version {
+            ..=5 => Some(topic.name.clone()),
+            _ => cluster.topics.name_of(topic.topic_id).cloned(),
+        };
+        let has_any = request.topics.iter().any(|topic| {
+            let name = name_of(self, topic);
+            let found = name.as_ref().and_then(|name| self.topics.get(name));
+            found.is_some_and(|found| {
+                topic.partitions.iter().any(|it| found.partition(it.partition_index).is_some())
+            })
+        });
+        // Nobody is asked about a request that has nothing to commit.
+        let allowed = if has_any { self.check_txn_offset_commit(now, caller, &request) } else { Ok(()) };
         let commit = |topic: &TxnOffsetCommitTopic| {
-            let by_id = caller.version >= 6;
-            let name = if by_id { self.topics.name_of(topic.topic_id) } else { Some(&topic.name) };
-            let Some(name) = name.cloned() else {
+            let Some(name) = name_of(self, topic) else {
                 return each(topic, |_| ErrorCode::UNKNOWN_TOPIC_ID);
             };
             each(topic, |asked| {

@@ -218,7 +218,7 @@ impl Cluster {
         let producer = Identity { producer_id: request.producer_id, epoch: request.producer_epoch };
         let Self { transactions, producer_ids, .. } = self;
         let ended = transactions.known(id).and_then(|transaction| {
-            transaction.end(producer, request.committed, protocol, || fresh_id(producer_ids))
+            transaction.end(producer, request.committed, protocol, now.wall_ms, || fresh_id(producer_ids))
         });
         let next = match ended {
             Ok(Ended::Before(next)) => next,

@@ -256,12 +256,19 @@ impl Transaction {
         producer: Identity,
         commit: bool,
         protocol: Protocol,
+        wall_ms: i64,
         fresh_id: impl FnOnce() -> i64,
     ) -> Result<Ended, ErrorCode> {
-        match protocol {
+        let was_open = self.state == State::Ongoing;
+        let ended = match protocol {
             Protocol::V1 => self.end_v1(producer, commit),
             Protocol::V2 => self.end_v2(producer, commit, fresh_id),
+        };
+        if matches!(ended, Ok(Ended::Now(_))) && !was_open {
+            // It wrote nothing, and so it begins with its end.
+            self.started_ms = Some(wall_ms);
         }
+        ended
     }
 
     fn end_v1(&mut self, producer: Identity, commit: bool) -> Result<Ended, ErrorCode> {
