@@ -224,7 +224,7 @@ pub(super) struct Value<'a> {
 
 impl Value<'_> {
     pub(super) fn number<T: FromStr>(self, field: &mut T) -> Result<(), ConfigError> {
-        *field = self.text.parse().map_err(|_| self.bad("a whole number that is not out of all bounds"))?;
+        *field = self.text.parse().map_err(|_| self.bad("a whole number, and not beyond all bounds"))?;
         Ok(())
     }
 

@@ -221,7 +221,7 @@ impl<D: Ticket> Producer<D> {
     /// Why no record is accepted, if so.
     fn accepts_nothing(&self) -> Option<Error> {
         let transaction = || self.transaction.as_ref().and_then(|transaction| transaction.accepts().err());
-        self.ended.clone().or_else(transaction)
+        self.ended.clone().or_else(transaction).map(|error| error.with_outcome(Outcome::NotWritten))
     }
 
     fn too_large(&self, topic: usize, size: usize, limit: &str) -> Error {

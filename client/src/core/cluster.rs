@@ -168,7 +168,9 @@ impl Cluster {
             return Err(Error::new(ErrorKind::Connect, format!("no connection to broker {}", link.node)));
         };
         version_for::<R>(versions, cap).map_err(|unsupported| {
-            let error = Error::new(ErrorKind::UnsupportedVersion, unsupported.to_string());
+            let address = self.nodes.get(&link.node).map(|n| format!("{}:{}", n.host, n.port));
+            let message = format!("broker {}: {unsupported}", address.unwrap_or_default());
+            let error = Error::new(ErrorKind::UnsupportedVersion, message);
             self.failure = Some(error.clone());
             error
         })
