@@ -15,6 +15,7 @@ Usage: ottla-broker [options]
   --nodes N                 how many nodes (default 1)
   --topic NAME[:PARTITIONS] a topic that is there from the start; may be repeated (default 1 partition)
   --set KEY=VALUE           a setting by Kafka's name; may be repeated
+  --transaction-version N   the level of the feature transaction.version, 0 to 2 (default 2)
   --help                    this text
   --version                 the version
 
@@ -77,6 +78,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Builder>,
                 let value = value()?;
                 let pair = value.split_once('=').ok_or_else(|| format!("--set {value}: KEY=VALUE"))?;
                 builder.setting(pair.0, pair.1)
+            }
+            "--transaction-version" => {
+                let value = value()?;
+                let refuse = |_| format!("--transaction-version {value}: a number");
+                builder.transaction_version(value.parse().map_err(refuse)?)
             }
             "--help" | "-h" => {
                 print!("{HELP}");

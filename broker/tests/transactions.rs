@@ -455,6 +455,38 @@ async fn a_marker_waits_until_its_partition_has_a_leader() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_topic_that_is_deleted_needs_no_marker() {
+    let builder = Broker::builder().nodes(2).topic("t", 2);
+    let broker = builder.setting("default.replication.factor", "1").build().unwrap();
+    broker.transaction_coordinator("x");
+    broker.move_transaction_coordinator("x", 1).unwrap();
+    let mut wire = Wire::connect(&broker, 1);
+    let txn = Txn::new(&mut wire, "x").await;
+    wire.call(3, txn.add("t", &[0, 1])).await;
+    broker.stop_node(2);
+    wire.call(4, txn.end(true)).await;
+    assert_eq!(state(&broker), "PrepareCommit");
+    let delete = DeleteTopicsRequest { topic_names: vec![Str::from("t")], ..DeleteTopicsRequest::default() };
+    wire.call(5, delete).await;
+    assert_eq!(state(&broker), "CompleteCommit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_was_idle_too_long_begins_anew() {
+    let setting = "transactional.id.expiration.ms";
+    let broker = Broker::builder().setting(setting, "60000").build().unwrap();
+    broker.transaction_coordinator("x");
+    let mut wire = Wire::connect(&broker, 1);
+    let first = Txn::new(&mut wire, "x").await;
+    sleep(Duration::from_secs(59)).await;
+    assert_eq!(Txn::new(&mut wire, "x").await, first.at(1));
+    sleep(Duration::from_secs(61)).await;
+    let anew = Txn::new(&mut wire, "x").await;
+    assert_eq!(anew.epoch, 0);
+    assert_ne!(anew.producer_id, first.producer_id);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_transaction_goes_on_at_another_coordinator() {
     let broker = Broker::builder().nodes(2).topic("t", 1).build().unwrap();
     let node = broker.transaction_coordinator("x").unwrap();

@@ -4,7 +4,7 @@
 //! transactional id gets a new producer id with epoch 0, whatever id it names; one with a transactional id fences whoever
 //! had it before, aborts what that one left open (the answer is then CONCURRENT_TRANSACTIONS, so that the producer asks
 //! again), and is held to transaction.max.timeout.ms; a producer that names the id and epoch it had (KIP-360) goes on only
-//! if nobody came meanwhile.
+//! if nobody came meanwhile. Ids that were idle for transactional.id.expiration.ms are forgotten when others come.
 
 use super::{Caller, Refuse};
 use crate::core::coordinator::Coordinated;
@@ -68,8 +68,9 @@ impl Cluster {
         }
         self.check_coordinator(caller, Coordinated::Transaction(id))?;
         let Self { transactions, producer_ids, .. } = self;
-        let transaction = transactions.get_or_create(id, timeout, || fresh_id(producer_ids));
-        match transaction.init(had, timeout, || fresh_id(producer_ids))? {
+        transactions.forget_idle(id, now.at.checked_sub(self.settings.transactional_id_expiration));
+        let transaction = transactions.get_or_create(id, timeout, now.at, || fresh_id(producer_ids));
+        match transaction.init(had, timeout, now.at, || fresh_id(producer_ids))? {
             Init::Ready(producer) => Ok(producer),
             Init::AbortFirst => {
                 self.fence_transaction(now, &Str::from(&**id));

@@ -185,7 +185,7 @@ impl Cluster {
 
     pub(crate) fn delete_topics(
         &mut self,
-        _: Now,
+        now: Now,
         caller: &Caller,
         request: DeleteTopicsRequest,
     ) -> DeleteTopicsResponse {
@@ -195,25 +195,25 @@ impl Cluster {
                 _ => ErrorCode::TOPIC_DELETION_DISABLED,
             });
         }
-        let named = request.topic_names.iter().map(|name| self.delete_named(name)).collect::<Vec<_>>();
-        let stated = request.topics.iter().map(|topic| self.delete_stated(topic)).collect::<Vec<_>>();
+        let named = request.topic_names.iter().map(|name| self.delete_named(now, name)).collect::<Vec<_>>();
+        let stated = request.topics.iter().map(|topic| self.delete_stated(now, topic)).collect::<Vec<_>>();
         let responses = named.into_iter().chain(stated).collect();
         DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() }
     }
 
-    fn delete_stated(&mut self, topic: &DeleteTopicState) -> DeletedTopic {
+    fn delete_stated(&mut self, now: Now, topic: &DeleteTopicState) -> DeletedTopic {
         match (&topic.name, topic.topic_id) {
-            (Some(name), Uuid::ZERO) => self.delete_named(name),
+            (Some(name), Uuid::ZERO) => self.delete_named(now, name),
             (None, id) if id != Uuid::ZERO => match self.topics.name_of(id).cloned() {
-                Some(name) => self.delete_named(&name),
+                Some(name) => self.delete_named(now, &name),
                 None => not_deleted(None, id, ErrorCode::UNKNOWN_TOPIC_ID),
             },
             (name, id) => not_deleted(name.clone(), id, ErrorCode::INVALID_REQUEST),
         }
     }
 
-    fn delete_named(&mut self, name: &Str) -> DeletedTopic {
-        match self.delete_topic(name) {
+    fn delete_named(&mut self, now: Now, name: &Str) -> DeletedTopic {
+        match self.delete_topic(now, name) {
             None => not_deleted(Some(name.clone()), Uuid::ZERO, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
             Some(deleted) => DeletedTopic {
                 name: Some(deleted.name),

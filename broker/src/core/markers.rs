@@ -90,7 +90,7 @@ impl Cluster {
         }
     }
 
-    /// A partition has a new leader: what waited for it can go on.
+    /// A partition has a new leader, or is gone: what waited for it can go on.
     pub(crate) fn resume_transactions(&mut self, now: Now) {
         let mut prepared = Vec::new();
         for (id, transaction) in self.transactions.iter() {
@@ -131,7 +131,7 @@ impl Cluster {
         if let Ok(transaction) = self.transactions.known(id) {
             transaction.partitions = missing;
             if transaction.partitions.is_empty() {
-                transaction.complete();
+                transaction.complete(now.at);
             }
         }
     }

@@ -304,12 +304,13 @@ impl Cluster {
         self.topics.get(&name).expect("it was inserted on the line before")
     }
 
-    pub(crate) fn delete_topic(&mut self, name: &str) -> Option<Topic> {
+    pub(crate) fn delete_topic(&mut self, now: Now, name: &str) -> Option<Topic> {
         let topic = self.topics.remove(name)?;
         for ticket in topic.partitions.iter().flat_map(|partition| &partition.waiting) {
             self.parking.wake(*ticket);
         }
         self.groups.forget_topic(name);
+        self.resume_transactions(now);
         Some(topic)
     }
 

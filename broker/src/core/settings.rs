@@ -75,6 +75,7 @@ const HONOURED: &[&str] = &[
     "transaction.max.timeout.ms",
     "transaction.state.log.num.partitions",
     "transaction.state.log.replication.factor",
+    "transactional.id.expiration.ms",
 ];
 
 const WITHOUT_EFFECT: &[&str] = &[
@@ -106,7 +107,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "transaction.abort.timed.out.transaction.cleanup.interval.ms",
     "transaction.remove.expired.transaction.cleanup.interval.ms",
     "transaction.state.log.min.isr",
-    "transactional.id.expiration.ms",
     "unclean.leader.election.enable",
 ];
 
@@ -172,6 +172,7 @@ pub(crate) struct Settings {
     pub(crate) offsets_topic: CoordinatorTopic,
     pub(crate) transactions_topic: CoordinatorTopic,
     pub(crate) transaction_timeout_max: Duration,
+    pub(crate) transactional_id_expiration: Duration,
     pub(crate) producer_expiration: Duration,
     pub(crate) group: GroupSettings,
 }
@@ -214,6 +215,7 @@ impl Default for Settings {
             offsets_topic: CoordinatorTopic::default(),
             transactions_topic: CoordinatorTopic::default(),
             transaction_timeout_max: Duration::from_secs(900),
+            transactional_id_expiration: Duration::from_secs(7 * 24 * 3600),
             producer_expiration: Duration::from_secs(24 * 3600),
             group: GroupSettings {
                 initial_rebalance_delay: Duration::ZERO,
@@ -255,6 +257,9 @@ impl Settings {
             }
             "transaction.state.log.replication.factor" => {
                 self.transactions_topic.replication_factor = Some(number(name, value, 1..=i16::MAX)?);
+            }
+            "transactional.id.expiration.ms" => {
+                self.transactional_id_expiration = milliseconds(name, value)?;
             }
             "transaction.max.timeout.ms" => self.transaction_timeout_max = milliseconds(name, value)?,
             "producer.id.expiration.ms" => self.producer_expiration = milliseconds(name, value)?,

@@ -124,10 +124,12 @@ pub(crate) struct Transaction {
     pub(crate) started_ms: Option<i64>,
     /// When it times out, while it is ongoing.
     pub(crate) deadline: Option<Instant>,
+    /// When its producer was initialized, or its last transaction began or was completed.
+    used: Instant,
 }
 
 impl Transaction {
-    fn new(producer_id: i64, timeout: Duration) -> Self {
+    fn new(producer_id: i64, timeout: Duration, at: Instant) -> Self {
         Self {
             state: State::Empty,
             now: Identity { producer_id, epoch: NO_EPOCH },
@@ -139,7 +141,13 @@ impl Transaction {
             partitions: BTreeSet::new(),
             started_ms: None,
             deadline: None,
+            used: at,
         }
+    }
+
+    /// Whether nothing is going on, and nothing was since then.
+    fn is_idle_since(&self, then: Instant) -> bool {
+        self.state != State::Ongoing && !self.state.is_prepared() && self.used < then
     }
 
     pub(crate) fn state(&self) -> State {
@@ -172,6 +180,7 @@ impl Transaction {
         &mut self,
         had: Option<Identity>,
         timeout: Duration,
+        at: Instant,
         fresh_id: impl FnOnce() -> i64,
     ) -> Result<Init, ErrorCode> {
         if had.is_some_and(|had| !self.may_init(had)) {
@@ -198,6 +207,7 @@ impl Transaction {
         self.now = next;
         self.last_epoch = last_epoch;
         self.timeout = timeout;
+        self.used = at;
         self.partitions.clear();
         self.started_ms = None;
         Ok(Init::Ready(next))
@@ -236,6 +246,7 @@ impl Transaction {
             self.become_state(State::Ongoing);
             self.started_ms = Some(wall_ms);
             self.deadline = Some(at + self.timeout);
+            self.used = at;
         }
         self.partitions.extend(partitions);
         Ok(())
@@ -362,8 +373,9 @@ impl Transaction {
     }
 
     /// Every partition has its marker.
-    pub(crate) fn complete(&mut self) {
+    pub(crate) fn complete(&mut self, at: Instant) {
         debug_assert!(self.partitions.is_empty(), "a marker is missing");
+        self.used = at;
         self.become_state(match self.state {
             State::PrepareCommit => State::CompleteCommit,
             _ => State::CompleteAbort,
@@ -381,31 +393,84 @@ impl Identity {
     }
 }
 
-/// Every transactional id that was ever initialized.
+/// Idle ids are forgotten in passing, when this many new ones have come, or as many as there were.
+const SWEPT_AT_LEAST: usize = 64;
+
+/// Every transactional id that was initialized and not idle for too long since.
 #[derive(Debug, Default)]
-pub(crate) struct Transactions(BTreeMap<Str, Transaction>);
+pub(crate) struct Transactions {
+    known: BTreeMap<Str, Transaction>,
+    /// How many there were after those that had expired were last forgotten.
+    swept: usize,
+}
 
 impl Transactions {
     pub(crate) fn get(&self, id: &str) -> Option<&Transaction> {
-        self.0.get(id)
+        self.known.get(id)
     }
 
     /// A transaction whose producer must have been initialized.
     pub(crate) fn known(&mut self, id: &str) -> Result<&mut Transaction, ErrorCode> {
-        self.0.get_mut(id).ok_or(ErrorCode::INVALID_PRODUCER_ID_MAPPING)
+        self.known.get_mut(id).ok_or(ErrorCode::INVALID_PRODUCER_ID_MAPPING)
     }
 
     pub(crate) fn get_or_create(
         &mut self,
         id: &str,
         timeout: Duration,
+        at: Instant,
         fresh_id: impl FnOnce() -> i64,
     ) -> &mut Transaction {
         // The id is copied, or the transaction would hold on to the frame that it came in.
-        self.0.entry(Str::from(id)).or_insert_with(|| Transaction::new(fresh_id(), timeout))
+        self.known.entry(Str::from(id)).or_insert_with(|| Transaction::new(fresh_id(), timeout, at))
+    }
+
+    /// Forgets this id if it was idle since `expired`, and the others that were, if there are enough to make it worth it.
+    pub(crate) fn forget_idle(&mut self, id: &str, expired: Option<Instant>) {
+        let Some(expired) = expired else { return };
+        if self.known.len() >= SWEPT_AT_LEAST.max(2 * self.swept) {
+            self.known.retain(|_, transaction| !transaction.is_idle_since(expired));
+            self.swept = self.known.len();
+        } else if self.known.get(id).is_some_and(|transaction| transaction.is_idle_since(expired)) {
+            self.known.remove(id);
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Str, &Transaction)> {
-        self.0.iter()
+        self.known.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_were_idle_too_long_are_forgotten_unless_something_is_open() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut transactions = Transactions::default();
+        let timeout = Duration::from_secs(9);
+        let init = |transactions: &mut Transactions, id: &str, seconds, expired| {
+            transactions.forget_idle(id, expired);
+            let transaction = transactions.get_or_create(id, timeout, at(seconds), || 0);
+            let Ok(Init::Ready(producer)) = transaction.init(None, timeout, at(seconds), || 1) else {
+                panic!("{id} is open")
+            };
+            producer
+        };
+        assert_eq!(init(&mut transactions, "a", 1, None).epoch, 0);
+        assert_eq!(init(&mut transactions, "a", 2, Some(at(1))).epoch, 1, "used at 1");
+        assert_eq!(init(&mut transactions, "a", 5, Some(at(3))).epoch, 0, "idle since 2");
+        let open = init(&mut transactions, "open", 5, None);
+        let place = (Str::from_static("t"), 0);
+        let open_transaction = transactions.known("open").unwrap();
+        open_transaction.add(open, std::iter::once(place), at(5), 0).unwrap();
+        for id in 0..100 {
+            init(&mut transactions, &format!("id {id}"), 6, None);
+        }
+        init(&mut transactions, "last", 20, Some(at(10)));
+        let left: Vec<&str> = transactions.iter().map(|(id, _)| &**id).collect();
+        assert_eq!(left, ["last", "open"]);
     }
 }
