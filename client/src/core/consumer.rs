@@ -5,6 +5,8 @@
 //! partition is what its lease says is finished, and only while the lease holds.
 
 #[cfg(test)]
+mod alone;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -39,7 +39,7 @@ fn committing(partitions: i32) -> ConsumerConfig {
 }
 
 /// One batch of records under a leader epoch.
-fn batch(base_offset: i64, count: i32, leader_epoch: i32) -> RecordSet {
+pub(super) fn batch(base_offset: i64, count: i32, leader_epoch: i32) -> RecordSet {
     let mut builder = BatchBuilder::new(BytesMut::new(), 0);
     for _ in 0..count {
         builder.append(0, None, Some(b"value"), &[]).unwrap();
@@ -198,7 +198,7 @@ impl Desk {
     }
 }
 
-fn every_version() -> Versions {
+pub(super) fn every_version() -> Versions {
     fn of<R: Api>() -> (ottla_protocol::api::ApiKey, (i16, i16)) {
         (R::KEY, (*R::VERSIONS.start(), *R::VERSIONS.end()))
     }

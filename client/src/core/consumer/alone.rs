@@ -1,0 +1,682 @@
+//! Consumers' machines alone: no runtime, no bytes on a wire, no clock but a number; many seeds a second.
+//!
+//! A toy broker keeps a classic group and its offsets by Kafka's rules, and a seeded dice decides what happens next: records,
+//! answers, lost connections, members that crash, leave and come, time. C1 to C6 are judged as it goes; at the end everything
+//! heals, and every record must have been delivered and committed.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "says how many seeds ran, and how to replay one"
+)]
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use ottla_protocol::api::{Request as Api, Versions};
+use ottla_protocol::messages::*;
+use ottla_protocol::records::batches;
+use ottla_protocol::wire::Str;
+
+use super::tests::{batch, every_version};
+use super::*;
+use crate::config::Assignor;
+use crate::core::Ask;
+use crate::core::backoff::Random;
+
+const MEMBERS: usize = 3;
+const PARTITIONS: i32 = 4;
+const TOPIC_ID: Uuid = Uuid(77);
+const SESSION: Duration = Duration::from_secs(6);
+
+/// Where an answer goes: the member and its life, and the link.
+type From = (usize, u32, Link);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Joining,
+    Syncing,
+    Stable,
+}
+
+/// A member as the group sees it.
+struct Enrolled {
+    seen: Instant,
+    subscription: JoinGroupProtocol,
+    joining: Option<From>,
+    syncing: Option<From>,
+}
+
+/// A coordinator of one classic group, and a log for each partition.
+struct Peer {
+    phase: Phase,
+    generation: i32,
+    next_member: u32,
+    members: BTreeMap<Str, Enrolled>,
+    leader: Str,
+    shares: BTreeMap<Str, Bytes>,
+    committed: BTreeMap<i32, i64>,
+    ends: Vec<i64>,
+}
+
+impl Peer {
+    fn rebalance(&mut self, out: &mut Vec<(From, Answer)>) {
+        self.phase = Phase::Joining;
+        for member in self.members.values_mut() {
+            let error_code = ErrorCode::REBALANCE_IN_PROGRESS;
+            let answer = Answer::SyncGroup(SyncGroupResponse { error_code, ..Default::default() });
+            out.extend(member.syncing.take().map(|from| (from, answer)));
+        }
+    }
+
+    fn join(&mut self, now: Instant, from: From, request: &JoinGroupRequest, out: &mut Vec<(From, Answer)>) {
+        let mut id = request.member_id.clone();
+        if id.is_empty() {
+            self.next_member += 1;
+            id = format!("member-{}", self.next_member).as_str().into();
+        } else if !self.members.contains_key(&id) {
+            let error_code = ErrorCode::UNKNOWN_MEMBER_ID;
+            let answer = JoinGroupResponse { error_code, ..Default::default() };
+            return out.push((from, Answer::JoinGroup(answer)));
+        }
+        let subscription = request.protocols[0].clone();
+        self.members.insert(id, Enrolled { seen: now, subscription, joining: Some(from), syncing: None });
+        if self.phase != Phase::Joining {
+            self.rebalance(out);
+        }
+    }
+
+    /// All have joined, or those who have not had their time.
+    fn end_joining(&mut self, now: Instant, out: &mut Vec<(From, Answer)>) {
+        if self.phase != Phase::Joining || self.members.is_empty() {
+            return;
+        }
+        let late = |m: &Enrolled| m.joining.is_none() && m.seen + SESSION <= now;
+        self.members.retain(|_, member| !late(member));
+        if self.members.values().any(|member| member.joining.is_none()) {
+            return;
+        }
+        let Some(leader) = self.members.keys().next().cloned() else { return };
+        self.generation += 1;
+        (self.phase, self.shares, self.leader) = (Phase::Syncing, BTreeMap::new(), leader.clone());
+        let all = |(id, member): (&Str, &Enrolled)| JoinGroupMember {
+            member_id: id.clone(),
+            group_instance_id: None,
+            metadata: member.subscription.metadata.clone(),
+        };
+        let everybody: Vec<JoinGroupMember> = self.members.iter().map(all).collect();
+        for (id, member) in &mut self.members {
+            member.seen = now;
+            let answer = JoinGroupResponse {
+                generation_id: self.generation,
+                protocol_name: Some(member.subscription.name.clone()),
+                leader: leader.clone(),
+                member_id: id.clone(),
+                members: if *id == leader { everybody.clone() } else { Vec::new() },
+                ..Default::default()
+            };
+            out.extend(member.joining.take().map(|from| (from, Answer::JoinGroup(answer))));
+        }
+    }
+
+    /// Whether somebody may act in the group now.
+    fn check(&self, id: &Str, generation: i32) -> ErrorCode {
+        if !self.members.contains_key(id) {
+            ErrorCode::UNKNOWN_MEMBER_ID
+        } else if generation != self.generation {
+            ErrorCode::ILLEGAL_GENERATION
+        } else {
+            ErrorCode::NONE
+        }
+    }
+
+    fn sync(&mut self, now: Instant, from: From, request: &SyncGroupRequest, out: &mut Vec<(From, Answer)>) {
+        let mut error_code = self.check(&request.member_id, request.generation_id);
+        if error_code.is_ok() && self.phase == Phase::Joining {
+            error_code = ErrorCode::REBALANCE_IN_PROGRESS;
+        }
+        if !error_code.is_ok() {
+            let answer = SyncGroupResponse { error_code, ..Default::default() };
+            return out.push((from, Answer::SyncGroup(answer)));
+        }
+        if let Some(member) = self.members.get_mut(&request.member_id) {
+            (member.seen, member.syncing) = (now, Some(from));
+        }
+        if request.member_id == self.leader && self.phase == Phase::Syncing {
+            let shares = request.assignments.iter();
+            self.shares = shares.map(|s| (s.member_id.clone(), s.assignment.clone())).collect();
+            self.phase = Phase::Stable;
+        }
+        if self.phase == Phase::Stable {
+            for (id, member) in &mut self.members {
+                let assignment = self.shares.get(id).cloned().unwrap_or_default();
+                let answer = SyncGroupResponse { assignment, ..Default::default() };
+                out.extend(member.syncing.take().map(|from| (from, Answer::SyncGroup(answer))));
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Instant, out: &mut Vec<(From, Answer)>) {
+        let before = self.members.len();
+        self.members.retain(|_, member| {
+            member.joining.is_some() || member.syncing.is_some() || member.seen + SESSION > now
+        });
+        if self.members.len() < before && self.phase != Phase::Joining {
+            self.rebalance(out);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Pipe {
+    requests: VecDeque<Ask>,
+    answers: VecDeque<Answer>,
+}
+
+/// One consumer and the application that uses it.
+struct Member {
+    life: u32,
+    machine: Consumer,
+    pipes: BTreeMap<Link, Pipe>,
+    dials: Vec<Dial>,
+    /// A chunk, and the next offset of it.
+    reading: Option<(Chunk, i64)>,
+    /// The record that the application works on: its end.
+    in_hand: Option<i64>,
+    /// What comes next under a lease.
+    expected: Vec<(Arc<Lease>, i64)>,
+    /// What the group said of the start of partitions that were not fetched since.
+    told: BTreeMap<i32, i64>,
+}
+
+struct Run {
+    dice: Random,
+    now: Instant,
+    seed: u64,
+    peer: Peer,
+    members: Vec<Member>,
+    lives: u32,
+    finished: Vec<BTreeSet<i64>>,
+    delivered: usize,
+    healed: bool,
+}
+
+fn place(partition: i32) -> TopicPartition {
+    TopicPartition { topic: "t".into(), partition }
+}
+
+fn at(partition: i32) -> usize {
+    usize::try_from(partition).expect("0 to 3")
+}
+
+fn versions() -> Versions {
+    fn of<R: Api>() -> (ottla_protocol::api::ApiKey, (i16, i16)) {
+        (R::KEY, (*R::VERSIONS.start(), *R::VERSIONS.end()))
+    }
+    let mut versions = every_version();
+    for (key, range) in [
+        of::<JoinGroupRequest>(),
+        of::<SyncGroupRequest>(),
+        of::<HeartbeatRequest>(),
+        of::<LeaveGroupRequest>(),
+    ] {
+        versions = std::iter::once((key, range)).chain(ranges(&versions)).collect();
+    }
+    versions
+}
+
+/// What reading needs, again as pairs.
+fn ranges(versions: &Versions) -> Vec<(ottla_protocol::api::ApiKey, (i16, i16))> {
+    (0..100).map(ottla_protocol::api::ApiKey).filter_map(|key| Some((key, versions.get(key)?))).collect()
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let now = Instant::now();
+        let peer = Peer {
+            phase: Phase::Joining,
+            generation: 0,
+            next_member: 0,
+            members: BTreeMap::new(),
+            leader: Str::default(),
+            shares: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            ends: vec![5; at(PARTITIONS)],
+        };
+        let mut run = Self {
+            dice: Random::new(seed ^ 0x5eed),
+            now,
+            seed,
+            peer,
+            members: Vec::new(),
+            lives: 0,
+            finished: vec![BTreeSet::new(); at(PARTITIONS)],
+            delivered: 0,
+            healed: false,
+        };
+        for _ in 0..MEMBERS {
+            let member = run.born();
+            run.members.push(member);
+        }
+        run
+    }
+
+    fn born(&mut self) -> Member {
+        self.lives += 1;
+        let assignor =
+            if self.seed.is_multiple_of(2) { Assignor::Range } else { Assignor::CooperativeSticky };
+        let client = ClientConfig { bootstrap: vec![("seed".into(), 1)], ..ClientConfig::default() };
+        let config = ConsumerConfig {
+            group_id: Some("g".into()),
+            source: Source::Topics(vec!["t".into()]),
+            assignors: vec![assignor],
+            session_timeout: SESSION,
+            heartbeat_interval: Duration::from_secs(1),
+            when: When::Every(Duration::from_millis(300)),
+            ..ConsumerConfig::default()
+        };
+        let seed = self.seed.wrapping_mul(31) + u64::from(self.lives);
+        Member {
+            life: self.lives,
+            machine: Consumer::new(Arc::new(client), Arc::new(config), seed, self.now),
+            pipes: BTreeMap::new(),
+            dials: Vec::new(),
+            reading: None,
+            in_hand: None,
+            expected: Vec::new(),
+            told: BTreeMap::new(),
+        }
+    }
+
+    fn step(&mut self) {
+        let who = self.dice.below(MEMBERS);
+        match self.dice.below(1_000) {
+            0..=249 => self.drive_links(who),
+            250..=399 => self.serve(who),
+            400..=599 => self.answer(who),
+            600..=799 => self.apply(who),
+            800..=839 => self.dial(who),
+            840..=869 if !self.healed => self.peer.ends[self.dice.below(at(PARTITIONS))] += 1,
+            870 | 871 if !self.healed => self.members[who] = self.born(),
+            872..=874 if !self.healed => {
+                let now = self.now;
+                self.members[who].machine.close(now);
+            }
+            875..=884 if !self.healed => self.reset(who),
+            885..=889 => self.seek(who),
+            _ => self.pass_time(),
+        }
+        if self.members[who].machine.is_closed() {
+            self.members[who] = self.born();
+        }
+    }
+
+    fn drive_links(&mut self, who: usize) {
+        let now = self.now;
+        let member = &mut self.members[who];
+        while let Some(dial) = member.machine.poll_dial(now) {
+            member.dials.push(dial);
+        }
+        for link in member.pipes.keys().copied().collect::<Vec<_>>() {
+            let member = &mut self.members[who];
+            let wanted = member.machine.wants(now, link);
+            let work = member.machine.poll_work(now, link);
+            assert!(wanted || work.is_none(), "{link:?} got work that it would have slept through");
+            match work {
+                None => {}
+                Some(Work::Close(cause)) => self.lose(who, link, cause),
+                Some(Work::Request(request)) => {
+                    self.judge_request(who, &request.ask);
+                    let pipe = self.members[who].pipes.get_mut(&link).expect("open");
+                    pipe.requests.push_back(request.ask);
+                }
+                Some(Work::Produce(_)) => panic!("a consumer writes nothing"),
+            }
+        }
+    }
+
+    /// What a consumer may ask at this moment.
+    fn judge_request(&mut self, who: usize, ask: &Ask) {
+        let member = &mut self.members[who];
+        match ask {
+            Ask::OffsetCommit(request) => {
+                for partition in request.topics.iter().flat_map(|topic| &topic.partitions) {
+                    let p = partition.partition_index;
+                    let holds = member.machine.positions.contains_key(&place(p));
+                    assert!(holds, "a commit for {p}, which was given up (C3)");
+                }
+            }
+            Ask::Fetch(request) => {
+                for partition in request.topics.iter().flat_map(|topic| &topic.partitions) {
+                    if let Some(told) = member.told.remove(&partition.partition) {
+                        let from = partition.fetch_offset;
+                        let p = partition.partition;
+                        assert_eq!(from, told.max(0), "{p} does not start at the commit (C6)");
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The broker takes the oldest request of a connection in.
+    fn serve(&mut self, who: usize) {
+        let now = self.now;
+        let mut out = Vec::new();
+        self.peer.expire(now, &mut out);
+        self.peer.end_joining(now, &mut out);
+        let member = &mut self.members[who];
+        let links: Vec<Link> = member.pipes.keys().copied().collect();
+        if let Some(link) = links.get(self.dice.below(links.len())).copied()
+            && let Some(ask) = member.pipes.get_mut(&link).and_then(|pipe| pipe.requests.pop_front())
+        {
+            let from = (who, member.life, link);
+            self.take_in(from, ask, &mut out);
+        }
+        for ((who, life, link), answer) in out {
+            let member = &mut self.members[who];
+            if let Some(pipe) = member.pipes.get_mut(&link).filter(|_| member.life == life) {
+                pipe.answers.push_back(answer);
+            }
+        }
+    }
+
+    fn take_in(&mut self, from: From, ask: Ask, out: &mut Vec<(From, Answer)>) {
+        let (now, busy) = (self.now, !self.healed && self.dice.below(15) == 0);
+        let peer = &mut self.peer;
+        let answer = match ask {
+            Ask::Metadata(_) => Answer::Metadata(metadata()),
+            Ask::FindCoordinator(_) => crate::core::group::scene::found_coordinator(1),
+            Ask::JoinGroup(request) => return peer.join(now, from, &request, out),
+            Ask::SyncGroup(request) => return peer.sync(now, from, &request, out),
+            Ask::Heartbeat(request) => {
+                let mut error_code = peer.check(&request.member_id, request.generation_id);
+                if let Some(member) = peer.members.get_mut(&request.member_id) {
+                    member.seen = now;
+                }
+                if error_code.is_ok() && peer.phase == Phase::Joining {
+                    error_code = ErrorCode::REBALANCE_IN_PROGRESS;
+                }
+                Answer::Heartbeat(HeartbeatResponse { error_code, ..Default::default() })
+            }
+            Ask::LeaveGroup(request) => {
+                for leaving in &request.members {
+                    peer.members.remove(&leaving.member_id);
+                }
+                peer.rebalance(out);
+                Answer::LeaveGroup(LeaveGroupResponse::default())
+            }
+            Ask::ListOffsets(request) => {
+                let listed = |asked: &ListOffsetsPartition| ListedPartition {
+                    partition_index: asked.partition_index,
+                    offset: 0,
+                    ..Default::default()
+                };
+                let partitions = request.topics[0].partitions.iter().map(listed).collect();
+                let topics = vec![ListedTopic { name: "t".into(), partitions }];
+                Answer::ListOffsets(ListOffsetsResponse { topics, ..Default::default() })
+            }
+            Ask::Fetch(request) => Answer::Fetch(self.fetch(&request)),
+            Ask::OffsetFetch(request) => Answer::OffsetFetch(self.committed(&request, busy)),
+            Ask::OffsetCommit(request) => Answer::OffsetCommit(self.commit(&request, busy)),
+            other => panic!("a consumer asked {other:?}"),
+        };
+        out.push((from, answer));
+    }
+
+    fn fetch(&mut self, request: &FetchRequest) -> FetchResponse {
+        let mut partitions = Vec::new();
+        for asked in request.topics.iter().flat_map(|topic| &topic.partitions) {
+            let end = self.peer.ends[at(asked.partition)];
+            let count = (end - asked.fetch_offset).clamp(0, 3);
+            let mut answer = FetchedPartition {
+                partition_index: asked.partition,
+                high_watermark: end,
+                ..Default::default()
+            };
+            if count > 0 {
+                answer.records = batch(asked.fetch_offset, i32::try_from(count).expect("1 to 3"), 0);
+            }
+            partitions.push(answer);
+        }
+        let responses = vec![FetchedTopic { topic_id: TOPIC_ID, partitions, ..Default::default() }];
+        FetchResponse { responses, ..Default::default() }
+    }
+
+    fn committed(&self, request: &OffsetFetchRequest, busy: bool) -> OffsetFetchResponse {
+        let error_code = if busy { ErrorCode::UNSTABLE_OFFSET_COMMIT } else { ErrorCode::NONE };
+        let asked = request.groups[0].topics.iter().flatten().flat_map(|topic| &topic.partition_indexes);
+        let offset = |p: &i32| if busy { -1 } else { self.peer.committed.get(p).copied().unwrap_or(-1) };
+        let found = |p: &i32| OffsetFetchedPartition {
+            partition_index: *p,
+            committed_offset: offset(p),
+            error_code,
+            ..Default::default()
+        };
+        let partitions = asked.map(found).collect();
+        let topics = vec![OffsetFetchedTopic { topic_id: TOPIC_ID, partitions, ..Default::default() }];
+        let group = OffsetFetchedGroup { group_id: "g".into(), topics, error_code: ErrorCode::NONE };
+        OffsetFetchResponse { groups: vec![group], ..Default::default() }
+    }
+
+    fn commit(&mut self, request: &OffsetCommitRequest, busy: bool) -> OffsetCommitResponse {
+        let mut error_code = self.peer.check(&request.member_id, request.generation_id_or_member_epoch);
+        if error_code.is_ok() && self.peer.phase == Phase::Syncing {
+            error_code = ErrorCode::REBALANCE_IN_PROGRESS;
+        }
+        if error_code.is_ok() && busy {
+            error_code = ErrorCode::COORDINATOR_LOAD_IN_PROGRESS;
+        }
+        let mut partitions = Vec::new();
+        for asked in request.topics.iter().flat_map(|topic| &topic.partitions) {
+            let (partition_index, offset) = (asked.partition_index, asked.committed_offset);
+            partitions.push(OffsetCommittedPartition { partition_index, error_code });
+            if error_code.is_ok() {
+                let finished = &self.finished[at(partition_index)];
+                let open = (0..offset).find(|earlier| !finished.contains(earlier));
+                assert_eq!(open, None, "{partition_index} committed {offset} (C1)");
+                let before = self.peer.committed.insert(partition_index, offset).unwrap_or(0);
+                assert!(before <= offset, "{partition_index} went from {before} back to {offset} (C2)");
+            }
+        }
+        let topics = vec![OffsetCommittedTopic { topic_id: TOPIC_ID, partitions, ..Default::default() }];
+        OffsetCommitResponse { topics, ..Default::default() }
+    }
+
+    fn answer(&mut self, who: usize) {
+        let now = self.now;
+        let member = &mut self.members[who];
+        let links: Vec<Link> = member.pipes.keys().copied().collect();
+        let Some(link) = links.get(self.dice.below(links.len())).copied() else { return };
+        let Some(answer) = member.pipes.get_mut(&link).and_then(|pipe| pipe.answers.pop_front()) else {
+            return;
+        };
+        if let Answer::OffsetFetch(response) = &answer {
+            let topics = response.groups.iter().flat_map(|group| &group.topics);
+            for found in topics.flat_map(|topic| &topic.partitions) {
+                // An error says nothing of where to start.
+                let start = if found.error_code.is_ok() { found.committed_offset } else { i64::MAX };
+                member.told.insert(found.partition_index, start);
+            }
+        }
+        member.machine.handle(now, Input::Answer { link, answer });
+    }
+
+    /// The application goes on: what it has in hand is finished, and the next record is delivered.
+    fn apply(&mut self, who: usize) {
+        let now = self.now;
+        let member = &mut self.members[who];
+        if let (Some(end), Some((chunk, _))) = (member.in_hand.take(), &member.reading) {
+            self.finished[at(chunk.partition.partition)].insert(end - 1);
+            chunk.lease.finish(end);
+        }
+        if member.reading.as_ref().is_some_and(|(chunk, _)| chunk.lease.is_recalled()) {
+            member.reading = None;
+        }
+        if member.reading.as_ref().is_some_and(|(chunk, next)| chunk.end == Some(*next))
+            && let Some((chunk, _)) = member.reading.take()
+        {
+            member.machine.finished_chunk(now, &chunk, 0);
+        }
+        if member.reading.is_none() {
+            member.machine.attention.ask();
+            match member.machine.take(now) {
+                // What is being taken away may still be queued; a reader drops it.
+                Some(Ok(chunk)) if chunk.lease.is_recalled() => return,
+                Some(Ok(chunk)) => {
+                    let from = chunk.from;
+                    member.reading = Some((chunk, from));
+                }
+                Some(Err(error)) => panic!("{error}"),
+                None => return,
+            }
+        }
+        self.deliver(who);
+    }
+
+    fn deliver(&mut self, who: usize) {
+        let member = &mut self.members[who];
+        let Some((chunk, next)) = &mut member.reading else { return };
+        let p = chunk.partition.partition;
+        let expected = match member.expected.iter_mut().find(|(lease, _)| Arc::ptr_eq(lease, &chunk.lease)) {
+            Some((_, expected)) => expected,
+            None => {
+                member.expected.push((chunk.lease.clone(), chunk.lease.finished()));
+                &mut member.expected.last_mut().expect("just pushed").1
+            }
+        };
+        let held = batches(&chunk.records).flatten().any(|batch| {
+            let header = batch.header();
+            (header.base_offset..=header.last_offset()).contains(next)
+        });
+        assert!(held && *next == *expected, "{p}:{next} came, {expected} was next (C4)");
+        *expected += 1;
+        *next += 1;
+        member.in_hand = Some(*next);
+        self.delivered += 1;
+        for (other, member) in self.members.iter().enumerate().filter(|(other, _)| *other != who) {
+            let position = member.machine.positions.get(&place(p));
+            let owns = position.is_some_and(|position| !position.lease.is_recalled());
+            assert!(!owns, "members {who} and {other} both have {p} (C5)");
+        }
+    }
+
+    /// Reads a partition again from where it is finished.
+    fn seek(&mut self, who: usize) {
+        let p = i32::try_from(self.dice.below(at(PARTITIONS))).expect("0 to 3");
+        let (now, member) = (self.now, &mut self.members[who]);
+        let Some(position) = member.machine.positions.get(&place(p)) else { return };
+        let finished = position.lease.finished();
+        if finished >= 0 && matches!(position.place, Place::At(_)) && !position.lease.is_recalled() {
+            member.told.remove(&p);
+            member.machine.seek(now, &place(p), Place::At(finished)).expect("assigned");
+        }
+    }
+
+    fn reset(&mut self, who: usize) {
+        let links: Vec<Link> = self.members[who].pipes.keys().copied().collect();
+        if let Some(link) = links.get(self.dice.below(links.len())).copied() {
+            self.lose(who, link, Error::new(ErrorKind::Connect, "reset"));
+        }
+    }
+
+    fn lose(&mut self, who: usize, link: Link, cause: Error) {
+        self.members[who].pipes.remove(&link);
+        self.members[who].machine.handle(self.now, Input::Lost { link, cause });
+    }
+
+    fn dial(&mut self, who: usize) {
+        let Some(dial) = self.members[who].dials.pop() else { return };
+        if !self.healed && self.dice.below(5) == 0 {
+            let cause = Error::new(ErrorKind::Connect, "refused");
+            return self.members[who].machine.handle(self.now, Input::Lost { link: dial.link, cause });
+        }
+        self.members[who].pipes.insert(dial.link, Pipe::default());
+        let opened = Input::Opened { link: dial.link, versions: versions() };
+        self.members[who].machine.handle(self.now, opened);
+    }
+
+    fn pass_time(&mut self) {
+        let little = self.now + Duration::from_millis(u64::try_from(self.dice.below(20)).expect("small"));
+        self.now = match self.dice.below(500) {
+            0 if !self.healed => self.now + Duration::from_millis(3_000),
+            _ => little,
+        };
+        for member in &mut self.members {
+            member.machine.handle(self.now, Input::Tick);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let end = |p| self.peer.ends[at(p)];
+        (0..PARTITIONS).all(|p| self.peer.committed.get(&p) == Some(&end(p)))
+    }
+}
+
+fn metadata() -> MetadataResponse {
+    let broker = Broker { node_id: 1, host: "broker".into(), port: 9001, rack: None };
+    let partition =
+        |partition_index| PartitionMetadata { partition_index, leader_id: 1, ..Default::default() };
+    let topic = TopicMetadata {
+        name: Some("t".into()),
+        topic_id: TOPIC_ID,
+        partitions: (0..PARTITIONS).map(partition).collect(),
+        ..Default::default()
+    };
+    MetadataResponse { brokers: vec![broker], topics: vec![topic], ..Default::default() }
+}
+
+/// Runs one seed; panics with the rule that broke.
+fn run(seed: u64) -> usize {
+    let mut run = Run::new(seed);
+    let steps = 2_000 + run.dice.below(6_000);
+    (0..steps).for_each(|_| run.step());
+    run.healed = true;
+    for _ in 0..400_000 {
+        if run.is_done() {
+            return run.delivered;
+        }
+        run.step();
+    }
+    panic!(
+        "not everything was delivered and committed: {:?} of {:?} (C4)",
+        run.peer.committed, run.peer.ends
+    );
+}
+
+#[test]
+fn consumers_alone_keep_their_promises_whatever_happens() {
+    let seeds = std::env::var("OTTLA_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+    let mut records = 0;
+    for seed in 0..seeds {
+        match std::panic::catch_unwind(|| run(seed)) {
+            Ok(delivered) => records += delivered,
+            Err(cause) => {
+                eprintln!("replay: seed {seed} of the consumers alone");
+                std::panic::resume_unwind(cause);
+            }
+        }
+    }
+    assert!(records > 100, "the runs deliver records");
+    println!("{seeds} seeds, {records} records");
+}
+
+/// Every mistake that can be planted in this machine is caught, and soon.
+#[cfg(ottla_planted)]
+#[test]
+fn planted_defects_are_caught() {
+    use crate::planted::plant;
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = Vec::new();
+    for defect in [Defect::CommitLent, Defect::CommitAfterRevoke, Defect::StaleFetch, Defect::ErrorIsNoOffset]
+    {
+        plant(Some(defect));
+        match (0..600).find(|seed| std::panic::catch_unwind(|| run(*seed)).is_err()) {
+            Some(seed) => println!("{defect:?}: caught at seed {seed}"),
+            None => missed.push(defect),
+        }
+    }
+    plant(None);
+    std::panic::set_hook(quiet);
+    assert!(missed.is_empty(), "not caught: {missed:?}");
+}
