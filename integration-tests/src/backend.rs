@@ -186,6 +186,14 @@ impl Backend {
         }
     }
 
+    /// Whether the brokers tell topics apart that have the same name, one after the other.
+    pub fn knows_topic_ids(&self) -> bool {
+        match &self.0.place {
+            Place::Simulator(_, cluster) => cluster.knows_topic_ids(),
+            Place::Bundled(_) | Place::Kafka(_) => true,
+        }
+    }
+
     /// Starts a task.
     pub fn spawn<T: Send + 'static>(
         &self,

@@ -69,6 +69,11 @@ impl SimulatedCluster {
         }));
     }
 
+    /// Whether the versions that were drawn have topic ids in their metadata.
+    pub fn knows_topic_ids(&self) -> bool {
+        self.versions.get(ApiKey::METADATA).is_some_and(|(_, max)| max >= 10)
+    }
+
     /// Stops every node and closes every connection.
     pub fn stop(&self) {
         self.broker.stop();

@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-const CLOSE: Duration = Duration::from_secs(30);
+/// A stalled connection is given up after `request.timeout.ms`, and then another one has to do.
+const CLOSE: Duration = Duration::from_secs(120);
 /// After the trouble is over, a group must have read everything by then.
-const CATCH_UP: Duration = Duration::from_secs(180);
+pub(super) const CATCH_UP: Duration = Duration::from_secs(180);
 
 fn consumer(
     backend: &Backend,
@@ -30,12 +31,12 @@ fn consumer(
 }
 
 /// A member that dies without a word is gone after six seconds.
-fn short_sessions(consumer: ConsumerBuilder) -> ConsumerBuilder {
+pub(super) fn short_sessions(consumer: ConsumerBuilder) -> ConsumerBuilder {
     consumer.session_timeout(Duration::from_secs(6)).heartbeat_interval(Duration::from_secs(1))
 }
 
 /// Everything of the log has been received by somebody.
-fn has_all(history: &History, log: &Log) -> bool {
+pub(super) fn has_all(history: &History, log: &Log) -> bool {
     let received = history.received_ids();
     log.values().flatten().all(|record| received.contains(&record.id))
 }

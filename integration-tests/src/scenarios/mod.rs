@@ -5,6 +5,7 @@
 
 mod admin;
 mod bad_input;
+mod finishing;
 mod group;
 mod positions;
 mod produce;
@@ -53,6 +54,9 @@ scenarios! {
     STORMY group::members_come_and_go_without_a_gap,
     STORMY group::a_lone_member_gets_each_record_once,
     STORMY group::a_crash_repeats_records_and_skips_none,
+    STORMY finishing::what_is_still_in_work_is_never_committed,
+    STORMY finishing::at_most_once_delivers_nothing_twice,
+    FAIR positions::a_topic_created_again_is_read_from_its_start,
     FAIR positions::seek_pause_and_resume_are_obeyed,
     STORMY positions::seeks_among_late_answers_show_nothing_older,
     FAIR admin::topics_are_created_described_and_deleted,

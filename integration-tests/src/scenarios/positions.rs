@@ -5,9 +5,9 @@ use crate::checks::History;
 use crate::record::RecordId;
 use crate::traffic::write;
 use crate::{Failure, ensure, fail};
-use ottla::SeekTo;
+use ottla::{ErrorKind, Reset, SeekTo, When};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const CLOSE: Duration = Duration::from_secs(30);
 
@@ -41,6 +41,56 @@ pub(super) async fn seek_pause_and_resume_are_obeyed(backend: &Backend) -> Resul
     let Some(record) = consumer.recv().await? else { fail!("the consumer ended") };
     ensure!(record.offset() == expected, "{} came after the pause, {expected} was next", record.offset());
     consumer.close(CLOSE).await?;
+    Ok(())
+}
+
+/// A topic is deleted and created again under a consumer (F16): neither its position nor its commits mean anything in the
+/// new one. By default that is an error; where a reset is allowed, the new topic is read from its start.
+pub(super) async fn a_topic_created_again_is_read_from_its_start(backend: &Backend) -> Result<(), Failure> {
+    let (topic, group) = (backend.topic("again", 1).await?, backend.group("again"));
+    let client = backend.client().build()?;
+    let builder = || client.consumer().commit_when(When::EachRecord).group(&group).subscribe([&topic]);
+    let mut consumer = builder().on_out_of_range(Reset::Earliest).build()?;
+    let mut strict = client.consumer().assign([(&topic, 0)]).build()?;
+    backend.watch(consumer.probe());
+    backend.watch(strict.probe());
+    let producer = client.producer().build()?;
+    write(backend, &producer.topic(&topic), &History::default(), 0, 0..20).await?;
+    producer.close(CLOSE).await;
+    for offset in 0..20 {
+        for reader in [&mut consumer, &mut strict] {
+            let Some(record) = reader.recv().await? else { fail!("the consumer ended") };
+            ensure!(record.offset() == offset, "{} came, {offset} was next", record.offset());
+        }
+    }
+    consumer.commit().await?;
+
+    client.admin().delete_topics([&topic]).await.all()?;
+    // Long enough for the readers to miss it, and for the cluster to clean up.
+    sleep(Duration::from_secs(3)).await;
+    backend.judge().create_topic(&topic, 1, &[]).await?;
+    let producer = client.producer().build()?;
+    write(backend, &producer.topic(&topic), &History::default(), 1, 0..60).await?;
+    producer.close(CLOSE).await;
+    if !backend.knows_topic_ids() {
+        // Nobody can tell the new topic from the old one.
+        return Ok(());
+    }
+    let failed = timeout(CLOSE, strict.recv()).await?.err();
+    ensure!(
+        failed.as_ref().is_some_and(|error| error.kind() == ErrorKind::OffsetOutOfRange),
+        "the position of the old topic was read on from: {failed:?}"
+    );
+    for offset in 0..60 {
+        let Some(record) = timeout(CLOSE, consumer.recv()).await?? else { fail!("the consumer ended") };
+        let id = RecordId::parse(record.value().unwrap_or_default());
+        ensure!(id.is_some_and(|id| id.writer == 1), "{id:?} is of the old topic");
+        ensure!(record.offset() == offset, "{} came, {offset} was next", record.offset());
+    }
+    consumer.commit().await?;
+    consumer.close(CLOSE).await?;
+    let committed = backend.judge().committed(&group, &topic).await?;
+    ensure!(committed.get(&0) == Some(&60), "committed is {committed:?}");
     Ok(())
 }
 
