@@ -201,8 +201,7 @@ impl Cluster {
         let Some(partition) = self.topics.partition_mut(topic, index) else {
             return refuse(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         };
-        let expired = now.at.checked_sub(self.settings.producer_expiration);
-        partition.producers.forget_idle(expired, |id| partition.stability.opened_at(id).is_some());
+        partition.forget_idle_producers(now.at.checked_sub(self.settings.producer_expiration));
         let before = partition.readable();
         let written = write(partition, batch, now, append_time).map_err(|code| (code, None))?;
         let log_start_offset = partition.log.start_offset();

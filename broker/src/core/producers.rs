@@ -197,11 +197,11 @@ impl Producers {
     /// with an open transaction is kept.
     pub(crate) fn forget_idle(&mut self, expired: Option<Instant>, is_open: impl Fn(i64) -> bool) {
         if let Some(expired) = expired
-            && self.known.len() >= SWEPT_AT_LEAST.max(2 * self.swept)
+            && self.known.len() + self.verifying.len() >= SWEPT_AT_LEAST.max(2 * self.swept)
         {
             self.known.retain(|id, producer| producer.wrote >= expired || is_open(*id));
             self.verifying.retain(|_, verifying| verifying.asked >= expired);
-            self.swept = self.known.len();
+            self.swept = self.known.len() + self.verifying.len();
         }
     }
 

@@ -14,6 +14,7 @@ use super::stability::Stability;
 use ottla_protocol::records::BatchHeader;
 use ottla_protocol::wire::{Str, Uuid};
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 /// The topic whose partitions' leaders are the group coordinators.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -102,6 +103,11 @@ impl Partition {
     /// The first offset that a reader of committed records does not see yet.
     pub(crate) fn last_stable_offset(&self) -> i64 {
         self.stability.first_unstable().unwrap_or_else(|| self.log.end_offset())
+    }
+
+    /// Forgets producers that have written nothing since then, and whoever asked to write in a transaction and did not.
+    pub(crate) fn forget_idle_producers(&mut self, expired: Option<Instant>) {
+        self.producers.forget_idle(expired, |id| self.stability.opened_at(id).is_some());
     }
 
     /// Whether a producer has written to a transaction that is still open.

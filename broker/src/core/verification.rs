@@ -44,6 +44,7 @@ impl Cluster {
         if partition.has_open_transaction(producer_id, epoch) {
             return Ok(());
         }
+        partition.forget_idle_producers(now.at.checked_sub(self.settings.producer_expiration));
         partition.producers.verify(batch, support == Support::Adding, now);
         if self.coordinator(Coordinated::Transaction(transactional_id)).is_none() {
             return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
