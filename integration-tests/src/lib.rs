@@ -22,3 +22,8 @@ pub mod traffic;
 pub mod world;
 
 pub use failure::Failure;
+
+/// The programs of README.md: they compile, and where they need no cluster they run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
