@@ -243,6 +243,16 @@ fn a_size_that_is_claimed_is_not_believed() {
 }
 
 #[test]
+fn room_is_made_for_what_comes_out_and_not_for_what_might() {
+    for codec in codecs() {
+        let (input, mut output) = (compress(codec, &[b'a'; 1000]), Vec::new());
+        let read = Decompressor::new().decompress(codec.compression(), &input, 64 << 20, &mut output);
+        assert_eq!((read, output.len()), (Ok(()), 1000));
+        assert!(output.capacity() <= CAP, "{codec:?} allocated {}", output.capacity());
+    }
+}
+
+#[test]
 fn what_follows_the_compressed_data_is_refused() {
     for codec in codecs().into_iter().skip(1) {
         let mut bytes = compress(codec, b"some bytes, some bytes, some bytes");
