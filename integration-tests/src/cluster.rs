@@ -37,7 +37,9 @@ impl SimulatedCluster {
     /// Starts every node.
     pub fn start(simulation: &Simulation) -> Result<Self, Failure> {
         let nodes = usize::try_from(NODES)?;
-        let broker = Broker::builder().nodes(nodes).world(Arc::new(simulation.clone())).build()?;
+        let level = simulation.random_for("transaction.version").choose(&[1, 2]);
+        let builder = Broker::builder().nodes(nodes).transaction_version(level);
+        let broker = builder.world(Arc::new(simulation.clone())).build()?;
         let versions = draw_versions(&mut simulation.random_for("versions"));
         let cluster =
             SimulatedCluster { broker, simulation: simulation.clone(), versions, groups: Arc::default() };
@@ -175,9 +177,17 @@ fn draw_fault(topic: &str, random: &mut Random) -> Fault {
         ApiKey::OFFSET_COMMIT,
         ApiKey::OFFSET_FETCH,
     ];
+    const TRANSACTIONS: &[ApiKey] = &[
+        ApiKey::INIT_PRODUCER_ID,
+        ApiKey::ADD_PARTITIONS_TO_TXN,
+        ApiKey::ADD_OFFSETS_TO_TXN,
+        ApiKey::TXN_OFFSET_COMMIT,
+        ApiKey::END_TXN,
+        ApiKey::END_TXN,
+    ];
     const OTHER: &[ApiKey] =
         &[ApiKey::METADATA, ApiKey::FIND_COORDINATOR, ApiKey::INIT_PRODUCER_ID, ApiKey::LIST_OFFSETS];
-    let apis = random.choose(&[DATA, DATA, GROUP, OTHER]);
+    let apis = random.choose(&[DATA, DATA, GROUP, TRANSACTIONS, OTHER]);
     let fault = Fault::on(random.choose(apis)).skip(usize::try_from(random.below(3)).unwrap_or(0));
     let time = Duration::from_millis(random.below(3_000));
     match random.below(8) {
@@ -213,6 +223,15 @@ fn draw_error(topic: &str, random: &mut Random) -> Fault {
         (ApiKey::HEARTBEAT, ErrorCode::COORDINATOR_NOT_AVAILABLE),
         (ApiKey::FIND_COORDINATOR, ErrorCode::COORDINATOR_NOT_AVAILABLE),
         (ApiKey::INIT_PRODUCER_ID, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+        (ApiKey::INIT_PRODUCER_ID, ErrorCode::CONCURRENT_TRANSACTIONS),
+        (ApiKey::ADD_PARTITIONS_TO_TXN, ErrorCode::CONCURRENT_TRANSACTIONS),
+        (ApiKey::ADD_PARTITIONS_TO_TXN, ErrorCode::NOT_COORDINATOR),
+        (ApiKey::ADD_OFFSETS_TO_TXN, ErrorCode::COORDINATOR_NOT_AVAILABLE),
+        (ApiKey::TXN_OFFSET_COMMIT, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+        (ApiKey::TXN_OFFSET_COMMIT, ErrorCode::NOT_COORDINATOR),
+        (ApiKey::END_TXN, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+        (ApiKey::END_TXN, ErrorCode::UNKNOWN_SERVER_ERROR),
+        (ApiKey::END_TXN, ErrorCode::NOT_COORDINATOR),
     ]);
     let fault = Fault::on(api).fail(code);
     match api {

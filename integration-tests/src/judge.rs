@@ -53,6 +53,8 @@ pub fn tcp() -> Dial {
 /// A record as it stands in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundRecord {
+    /// The partition that it is in.
+    pub partition: i32,
     /// Its place in the partition.
     pub offset: i64,
     /// Milliseconds since the Unix epoch.
@@ -115,6 +117,13 @@ impl Judge {
         retrying(format!("read {topic}"), || Box::pin(self.try_read(topic))).await
     }
 
+    /// Every record that a reader of committed ones sees, partition by partition. Nothing may be open any more: the last
+    /// stable offset is waited for.
+    pub async fn read_committed(&self, topic: &str) -> Result<Vec<FoundRecord>, Failure> {
+        retrying(format!("read what is committed of {topic}"), || Box::pin(self.try_read_committed(topic)))
+            .await
+    }
+
     /// The offsets that a group has committed; partitions without a commit are left out.
     pub async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>, Failure> {
         retrying(format!("ask for the offsets of {group}"), || Box::pin(self.try_committed(group, topic)))
@@ -162,9 +171,19 @@ impl Judge {
         let mut log = BTreeMap::new();
         for (partition, leader) in leaders(&metadata, topic)? {
             let mut leader = self.node(&metadata, leader).await?;
-            log.insert(partition, leader.read(topic, partition).await?);
+            log.insert(partition, leader.read(topic, partition, Isolation::Uncommitted).await?);
         }
         Ok(log)
+    }
+
+    async fn try_read_committed(&self, topic: &str) -> Result<Vec<FoundRecord>, Failure> {
+        let metadata = self.metadata(Some(topic)).await?;
+        let mut records = Vec::new();
+        for (partition, leader) in leaders(&metadata, topic)? {
+            let mut leader = self.node(&metadata, leader).await?;
+            records.extend(leader.read(topic, partition, Isolation::Committed).await?);
+        }
+        Ok(records)
     }
 
     async fn try_committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>, Failure> {
@@ -274,7 +293,12 @@ impl Peer {
         .await?
     }
 
-    async fn read(&mut self, topic: &str, partition: i32) -> Result<Vec<FoundRecord>, Failure> {
+    async fn read(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        isolation: Isolation,
+    ) -> Result<Vec<FoundRecord>, Failure> {
         let (mut records, mut decompressor) = (Vec::new(), Decompressor::new());
         let mut next = 0;
         loop {
@@ -285,21 +309,40 @@ impl Peer {
                 ..Default::default()
             }];
             let topics = vec![FetchTopic { topic: topic.into(), partitions, ..Default::default() }];
-            let request = FetchRequest { max_wait_ms: 100, min_bytes: 0, topics, ..Default::default() };
+            let request = FetchRequest {
+                max_wait_ms: 100,
+                min_bytes: 0,
+                isolation_level: isolation as i8,
+                topics,
+                ..Default::default()
+            };
             let answer = self.ask(&request, 12).await?; // version 13 names topics by their ids
             ensure!(answer.error_code.is_ok(), "{:?}", answer.error_code);
             let Some(fetched) = answer.responses.into_iter().flat_map(|topic| topic.partitions).next() else {
                 fail!("{topic} {partition} is not in the answer");
             };
             ensure!(fetched.error_code.is_ok(), "{:?}", fetched.error_code);
+            let mut aborted: Vec<(i64, i64)> = Vec::new();
+            for of in fetched.aborted_transactions.unwrap_or_default() {
+                aborted.push((of.first_offset, of.producer_id));
+            }
             for batch in batches(&fetched.records.0.unwrap_or_default()) {
                 let batch = batch?;
                 batch.check_checksum()?;
                 let header = *batch.header();
+                let producer = header.producer_id;
+                let is_aborted = |of: &(i64, i64)| of.1 == producer && of.0 <= header.base_offset;
+                let skipped = header.transactional && aborted.iter().any(is_aborted);
+                if header.control && skipped {
+                    // The end of the oldest of them.
+                    let oldest = aborted.iter().filter(|of| is_aborted(of)).min().copied();
+                    aborted.retain(|of| Some(*of) != oldest);
+                }
                 let mut open = batch.open(&mut decompressor, DECOMPRESSED_BYTES_MAX)?;
                 while let Some(record) = open.next()? {
-                    if record.offset >= next && !header.control {
+                    if record.offset >= next && !header.control && !skipped {
                         records.push(FoundRecord {
+                            partition,
                             offset: record.offset,
                             timestamp: record.timestamp,
                             key: record.key.map(Bytes::copy_from_slice),
@@ -319,8 +362,17 @@ impl Peer {
             if next >= fetched.high_watermark {
                 return Ok(records);
             }
+            let stuck = isolation == Isolation::Committed && next >= fetched.last_stable_offset;
+            ensure!(!stuck, "a transaction is open in {topic} {partition} at {next}");
         }
     }
+}
+
+/// Which records of transactions are read; the numbers are those of the request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Isolation {
+    Uncommitted = 0,
+    Committed = 1,
 }
 
 type Attempt<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;

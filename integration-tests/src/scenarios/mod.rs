@@ -9,6 +9,7 @@ mod finishing;
 mod group;
 mod positions;
 mod produce;
+mod transactions;
 
 use crate::Failure;
 use crate::backend::Backend;
@@ -59,6 +60,9 @@ scenarios! {
     FAIR positions::a_topic_created_again_is_read_from_its_start,
     FAIR positions::seek_pause_and_resume_are_obeyed,
     STORMY positions::seeks_among_late_answers_show_nothing_older,
+    FAIR transactions::a_transaction_is_seen_when_it_is_committed,
+    FAIR transactions::a_fenced_producer_stays_fenced,
+    STORMY transactions::transactions_are_whole_or_absent,
     FAIR admin::topics_are_created_described_and_deleted,
     FAIR bad_input::a_record_that_is_too_large_is_refused_alone,
     FAIR bad_input::an_unknown_topic_fails_by_the_deadline,
