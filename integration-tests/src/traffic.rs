@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::checks::{Ending, History};
 use crate::record::RecordId;
 use crate::{Failure, ensure, fail};
-use ottla::{Consumer, Delivery, Outcome, Payload, Record, Topic};
+use ottla::{Consumer, Delivery, ErrorKind, Outcome, Payload, Record, Topic};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
@@ -67,6 +67,10 @@ pub async fn settle(
 ) -> Result<(), Failure> {
     let ending = match delivery.await {
         Ok(written) => Ending::Written { partition: written.partition, offset: written.offset },
+        // What a producer says whose machine has lost the batch.
+        Err(error) if error.kind() == ErrorKind::Fatal && error.code().is_none() => {
+            fail!("{id} was forgotten (L1): {error}")
+        }
         Err(error) => match error.outcome() {
             Some(Outcome::NotWritten | Outcome::Rejected) => Ending::NotWritten,
             Some(Outcome::PossiblyWritten) => Ending::PossiblyWritten,
