@@ -33,6 +33,7 @@ mod core;
 mod driver;
 mod error;
 pub mod format;
+mod pipeline;
 #[cfg_attr(
     not(feature = "unstable-world"),
     expect(unreachable_pub, reason = "public under the feature unstable-world")
@@ -63,6 +64,7 @@ pub use ottla_partitioners as partitioners;
 pub use ottla_protocol::error_code::ErrorCode;
 pub use ottla_protocol::records::{Codec, Compression, Header};
 pub use ottla_protocol::wire::Uuid;
+pub use pipeline::{Pipeline, Step};
 pub use producer::{
     CloseReport, Deliveries, Delivery, Enqueue, Full, GroupMetadata, Offset, Payload, Previous, Producer,
     RecordMetadata, Topic, Transaction, TransactionTopic, TransactionalProducer,

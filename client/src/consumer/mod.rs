@@ -5,6 +5,7 @@
 //! application has asked for the next or said so itself, unless it chose at most once; leaving the loop finishes nothing.
 
 mod cover;
+mod handover;
 mod reading;
 mod record;
 

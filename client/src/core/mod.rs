@@ -23,6 +23,7 @@ pub(crate) mod coordinator;
 mod epochs;
 pub(crate) mod fetch;
 pub(crate) mod group;
+mod handover;
 mod ledger;
 pub(crate) mod metadata;
 pub(crate) mod offsets;

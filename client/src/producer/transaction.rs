@@ -251,8 +251,21 @@ impl Transaction<'_> {
             return Ok(());
         }
         let GroupMetadata { group, generation, member, instance } = group.clone();
-        let name = group.clone();
-        let offsets = GroupOffsets { group, generation, member, instance, offsets: next };
+        self.hand_in(GroupOffsets { group, generation, member, instance, offsets: next }).await
+    }
+
+    /// Commits, and these offsets with it.
+    pub(crate) async fn commit_with(self, offsets: GroupOffsets) -> Result<(), Error> {
+        if !offsets.offsets.is_empty()
+            && let Err(error) = self.hand_in(offsets).await
+        {
+            return self.abort().await.and(Err(error));
+        }
+        self.commit().await
+    }
+
+    async fn hand_in(&self, offsets: GroupOffsets) -> Result<(), Error> {
+        let name = offsets.group.clone();
         let door = &self.producer.producer.0.door;
         let number = door.with(|machine, now| machine.send_offsets(now, offsets))??;
         pause(&*door.world).await;

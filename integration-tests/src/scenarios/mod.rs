@@ -7,6 +7,7 @@ mod admin;
 mod bad_input;
 mod finishing;
 mod group;
+mod pipelines;
 mod positions;
 mod produce;
 mod transactions;
@@ -63,6 +64,7 @@ scenarios! {
     FAIR transactions::a_transaction_is_seen_when_it_is_committed,
     FAIR transactions::a_fenced_producer_stays_fenced,
     STORMY transactions::transactions_are_whole_or_absent,
+    STORMY pipelines::a_chain_of_pipelines_loses_and_doubles_nothing,
     FAIR admin::topics_are_created_described_and_deleted,
     FAIR bad_input::a_record_that_is_too_large_is_refused_alone,
     FAIR bad_input::an_unknown_topic_fails_by_the_deadline,
