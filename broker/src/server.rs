@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::sleep;
 
-/// The least room for a read. More is reserved only as fast as bytes really come.
+/// How much is read at once of what nobody waits for yet.
 const READ_BYTES: usize = 64 * 1024;
 /// What is read ahead while a request waits, so that a closed connection is noticed.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
@@ -118,8 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             if let Some(request) = frame::next_frame(&mut self.inbox, self.request_bytes_max)? {
                 return Ok(Some(request));
             }
-            let missing = frame::missing(&self.inbox);
-            self.inbox.reserve(missing.clamp(READ_BYTES, READ_BYTES.max(self.inbox.len())));
+            frame::make_room(&mut self.inbox);
             if self.stream.read_buf(&mut self.inbox).await? == 0 {
                 return Ok(None);
             }

@@ -235,10 +235,10 @@ fn hint(length: i32) -> &'static str {
 ///
 /// ```
 /// use bytes::BytesMut;
-/// use ottla_protocol::frame::{missing, next_frame};
+/// use ottla_protocol::frame::{make_room, next_frame};
 /// let mut buffer = BytesMut::from(&[0, 0, 0, 2, b'h'][..]);
 /// assert_eq!(next_frame(&mut buffer, 100), Ok(None));
-/// assert_eq!(missing(&buffer), 1);
+/// make_room(&mut buffer); // For the next read.
 /// buffer.extend_from_slice(b"i!");
 /// assert_eq!(next_frame(&mut buffer, 100).unwrap().unwrap(), "hi");
 /// assert_eq!(buffer, "!");
@@ -261,9 +261,21 @@ pub fn next_frame(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, Fr
     Ok(Some(buffer.split_to(size).freeze()))
 }
 
+/// Makes room in `buffer` for the next read: for what is missing of the frame at its front, but never for more than has
+/// already come. What a peer claims is paid for by what it sends.
+///
+/// To be called after [`next_frame`] has checked the length against the cap.
+pub fn make_room(buffer: &mut BytesMut) {
+    const SMALL: usize = 8 << 10;
+    const LARGE: usize = 64 << 10;
+    let want = missing(buffer).min(buffer.len().max(LARGE)).max(SMALL);
+    if buffer.capacity() - buffer.len() < want.min(LARGE) {
+        buffer.reserve(want);
+    }
+}
+
 /// How many more bytes the frame at the front of `buffer` needs to be complete, as far as its length is there yet.
-/// To be asked after [`next_frame`] has checked that length against the cap.
-pub fn missing(buffer: &BytesMut) -> usize {
+fn missing(buffer: &BytesMut) -> usize {
     let size = announced(buffer).map_or(0, |length| usize::try_from(length).unwrap_or(0));
     size.saturating_add(LENGTH_BYTES).saturating_sub(buffer.len())
 }
@@ -423,6 +435,16 @@ mod tests {
             &[0x15, 3, 3, 0, 2, 2, 80],
             "a frame of 352518912 bytes exceeds the limit of 1000: the peer speaks TLS",
         );
+    }
+
+    #[test]
+    fn room_is_made_by_what_has_come_and_not_by_what_is_claimed() {
+        let mut buffer = BytesMut::from(&100_000_000_i32.to_be_bytes()[..]);
+        make_room(&mut buffer);
+        assert!((4 + (8 << 10)..256 << 10).contains(&buffer.capacity()), "{}", buffer.capacity());
+        buffer.resize(1 << 20, 0);
+        make_room(&mut buffer);
+        assert!((2 << 20..=4 << 20).contains(&buffer.capacity()), "{}", buffer.capacity());
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Connection {
             if let Some(body) = take_frame(&mut self.inbox, self.config.frame_bytes_max, &self.peer)? {
                 return Ok(body);
             }
-            make_room(&mut self.inbox);
+            frame::make_room(&mut self.inbox);
             if self.stream.read_buf(&mut self.inbox).await.map_err(|e| lost(&self.peer, e))? == 0 {
                 return Err(hung_up(&self.peer));
             }
@@ -119,16 +119,6 @@ pub(super) fn take_frame(inbox: &mut BytesMut, max: usize, peer: &str) -> Result
         Error::new(ErrorKind::Protocol, format!("{peer} does not speak the Kafka protocol: {e}"))
             .with_source(e)
     })
-}
-
-/// Room for what is missing of the frame at the front, never for more than has already come: what the peer claims is
-/// paid for by what it sends.
-pub(super) fn make_room(inbox: &mut BytesMut) {
-    const LEAST: usize = 64 << 10;
-    let want = frame::missing(inbox).min(inbox.len().max(LEAST)).max(8 << 10);
-    if inbox.capacity() - inbox.len() < want.min(LEAST) {
-        inbox.reserve(want);
-    }
 }
 
 pub(super) fn lost(peer: &str, cause: std::io::Error) -> Error {

@@ -19,7 +19,7 @@ use ottla_protocol::records::Compressor;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 
-use super::connection::{Connection, hung_up, lost, make_room, mismatch, take_frame, undecodable};
+use super::connection::{Connection, hung_up, lost, mismatch, take_frame, undecodable};
 use super::shared::{Next, Shared, now};
 use crate::config::ClientConfig;
 use crate::core::ask::Decode;
@@ -126,7 +126,7 @@ impl<M: Machine> Io<M> {
     /// Reads what is there, and tells the machine all of its answers at once.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         loop {
-            make_room(&mut self.inbox);
+            frame::make_room(&mut self.inbox);
             let read = pin!(self.stream.read_buf(&mut self.inbox)).poll(cx);
             match read.map_err(|e| lost(&self.peer, e))? {
                 Poll::Pending => break,
