@@ -100,14 +100,19 @@ impl Fetch {
     }
 
     /// Bytes that the next answer of a broker may bring: its share of what is free. `None` while that is too little.
+    ///
+    /// Each broker has two: what a long poll reserves is held for as long as it finds nothing, and must leave room for what
+    /// is asked for aside meanwhile.
     fn share(&self) -> Option<usize> {
         let outs = self.brokers.values().flat_map(|b| b.poll.iter().chain(&b.aside));
-        let reserved: usize = outs.map(|out| out.reserved).sum();
-        let idle = self.brokers.values().filter(|b| b.poll.is_none()).count().max(1);
-        let share = self.config.fetch_buffer_bytes.saturating_sub(self.buffered + reserved) / idle;
+        let held = self.buffered + outs.map(|out| out.reserved).sum::<usize>();
+        let idle = |b: &Broker| usize::from(b.poll.is_none()) + usize::from(b.aside.is_none());
+        let idle: usize = self.brokers.values().map(idle).sum();
+        let free = self.config.fetch_buffer_bytes.saturating_sub(held);
         let least = usize::try_from(self.config.max_partition_fetch_bytes).unwrap_or(usize::MAX);
         // A consumer that holds nothing is always granted one batch.
-        if self.buffered + reserved == 0 || share >= least { Some(share.max(1)) } else { None }
+        let granted = held == 0 || free >= least;
+        granted.then(|| (free / idle.max(1)).max(free.min(least)).max(1))
     }
 
     /// Wants the links of all brokers from which something may be fetched.
