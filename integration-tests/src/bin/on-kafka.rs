@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line tool speaks on both
 
 use ottla_integration_tests::backend::Backend;
+use ottla_integration_tests::judge::{self, Judge};
 use ottla_integration_tests::kafka::{KafkaCluster, Settings};
 use ottla_integration_tests::scenarios::matching;
 use ottla_integration_tests::{Failure, ensure, fail};
@@ -18,6 +19,7 @@ const HELP: &str = "\
 on-kafka [--version 4.4.0] [--nodes 1] [--set KEY=VALUE]... and one of
     [--only FILTER]             run the scenarios (whose name holds FILTER) and end with 'N passed, M failed'
     [--chaos N] -- COMMAND ...  run COMMAND, {brokers} replaced; kill and restart a node N times meanwhile
+    [--storm N] -- COMMAND ...  the same; kill or pause one node after the other, N times
     --keep                      print the bootstrap servers and keep the nodes until Ctrl-C
 Fetches the jars by Maven, once a version; installs a JDK and Maven by apt if they are missing.";
 
@@ -25,6 +27,7 @@ struct Options {
     settings: Settings,
     only: String,
     chaos: u32,
+    storm: u32,
     keep: bool,
     command: Vec<String>,
 }
@@ -46,7 +49,8 @@ fn main() -> ExitCode {
 
 fn options() -> Result<Option<Options>, Failure> {
     let settings = Settings { version: "4.4.0".into(), nodes: 1, extra: Vec::new() };
-    let mut options = Options { settings, only: String::new(), chaos: 0, keep: false, command: Vec::new() };
+    let mut options =
+        Options { settings, only: String::new(), chaos: 0, storm: 0, keep: false, command: Vec::new() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         if word == "--" {
@@ -67,6 +71,7 @@ fn options() -> Result<Option<Options>, Failure> {
             "--nodes" => options.settings.nodes = value.parse()?,
             "--only" => options.only = value,
             "--chaos" => options.chaos = value.parse()?,
+            "--storm" => options.storm = value.parse()?,
             "--set" => match value.split_once('=') {
                 Some((key, value)) => options.settings.extra.push((key.into(), value.into())),
                 None => fail!("--set {value}: KEY=VALUE is expected"),
@@ -74,7 +79,10 @@ fn options() -> Result<Option<Options>, Failure> {
             _ => fail!("{word} is unknown; see --help"),
         }
     }
-    ensure!(options.chaos == 0 || !options.command.is_empty(), "--chaos needs a command after --");
+    ensure!(
+        options.chaos + options.storm == 0 || !options.command.is_empty(),
+        "--chaos and --storm need a command after --"
+    );
     Ok(Some(options))
 }
 
@@ -134,7 +142,11 @@ async fn run_command(cluster: &KafkaCluster, options: &Options) -> Result<ExitCo
         options.command.iter().map(|word| word.replace("{brokers}", &cluster.bootstrap())).collect();
     let spawned = Command::new(&words[0]).args(&words[1..]).spawn();
     let mut command = spawned.map_err(|error| Failure::from(error).while_doing(&words[0]))?;
-    let result = match restart_nodes(cluster, &mut command, options.chaos).await {
+    let disturbed = match options.storm {
+        0 => restart_nodes(cluster, &mut command, options.chaos).await,
+        times => storm(cluster, &mut command, times).await,
+    };
+    let result = match disturbed {
         Ok(()) => wait(&mut command, None).await,
         failed => failed.map(|()| None),
     };
@@ -155,6 +167,33 @@ async fn restart_nodes(cluster: &KafkaCluster, command: &mut Child, times: u32) 
         sleep(Duration::from_millis(500)).await;
         cluster.restart(node).await?;
         println!("on-kafka: node {node} is back");
+    }
+    Ok(())
+}
+
+/// Kills or pauses one node after the other; the command must outlive it.
+async fn storm(cluster: &KafkaCluster, command: &mut Child, times: u32) -> Result<(), Failure> {
+    let judge = Judge::new(judge::tcp(), &cluster.bootstrap())?;
+    let nodes = usize::from(cluster.nodes());
+    for (done, node) in (0..times).zip((1..=cluster.nodes()).cycle()) {
+        let ended = wait(command, Some(Duration::from_secs(2))).await?;
+        ensure!(
+            ended.is_none(),
+            "the command ended after {done} of {times} disturbances: give it more to do"
+        );
+        if done % 2 == 0 {
+            println!("on-kafka: kill -9 node {node}");
+            cluster.kill(node)?;
+            sleep(Duration::from_millis(500)).await;
+            cluster.restart(node).await?;
+        } else {
+            println!("on-kafka: pause node {node}");
+            cluster.pause(node)?;
+            sleep(Duration::from_secs(8)).await;
+            cluster.resume(node)?;
+        }
+        // Two nodes at once would leave partitions without a majority.
+        judge.wait_for_nodes(nodes).await?;
     }
     Ok(())
 }
