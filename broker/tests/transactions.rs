@@ -422,6 +422,7 @@ async fn while_markers_are_missing_the_producer_meets_concurrent_transactions() 
     let busy = ErrorCode::CONCURRENT_TRANSACTIONS;
     assert_eq!(wire.call(5, txn.end(true)).await.error_code, busy);
     assert_eq!(wire.call(5, txn.end(false)).await.error_code, ErrorCode::INVALID_TXN_STATE);
+    assert_eq!(wire.call(5, next.end(true)).await.error_code, ErrorCode::PRODUCER_FENCED);
     assert_eq!(wire.call(5, next.init()).await.error_code, busy);
     assert_eq!(added(wire.call(3, next.add("t", &[1])).await), busy);
     assert_eq!(only(wire.call(12, next.produce("t", 1, &["b"], 0)).await).error_code, busy);
@@ -481,8 +482,8 @@ async fn an_id_that_was_idle_too_long_begins_anew() {
     sleep(Duration::from_secs(59)).await;
     assert_eq!(Txn::new(&mut wire, "x").await, first.at(1));
     sleep(Duration::from_secs(61)).await;
-    let anew = Txn::new(&mut wire, "x").await;
-    assert_eq!(anew.epoch, 0);
+    let anew = wire.call(5, first.at(1).init()).await;
+    assert_eq!((anew.error_code, anew.producer_epoch), (NONE, 0), "nobody else can have come");
     assert_ne!(anew.producer_id, first.producer_id);
 }
 

@@ -215,6 +215,16 @@ async fn a_hanging_transaction_is_ended_by_a_marker_written_by_hand() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_producer_that_a_partition_has_fenced_begins_no_transaction_there() {
+    let (broker, mut wire) = wired().await;
+    let txn = Txn::new(&mut wire, "x").await;
+    wire.call(1, txn.at(1).mark(false, "t", &[0])).await;
+    let late = only(wire.call(12, txn.produce("t", 0, &["a"], 0)).await);
+    assert_eq!(late.error_code, ErrorCode::INVALID_PRODUCER_EPOCH);
+    assert_eq!(broker.transaction("x").unwrap().state, "Empty");
+}
+
+#[tokio::test(start_paused = true)]
 async fn markers_are_written_by_leaders_only() {
     let broker = Broker::builder().nodes(2).topic("t", 1).build().unwrap();
     let node = broker.leader("t", 0).unwrap().node.unwrap();

@@ -313,6 +313,23 @@ mod tests {
     }
 
     #[test]
+    fn a_marker_of_a_newer_epoch_lets_sequences_begin_anew_and_one_of_the_same_epoch_does_not() {
+        let mut producers = Producers::default();
+        let batch = |epoch, first| Sequenced { producer_id: 9, epoch, first, count: 2 };
+        let marker = |epoch| Marker { producer_id: 9, epoch, coordinator_epoch: 0, bumped: false };
+        let out_of_order = Verdict::Refused(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+        let at = now(Instant::now());
+        producers.remember(batch(0, 0), 0, -1, at);
+        producers.remember_marker(marker(0), at);
+        assert_eq!(producers.judge(batch(0, 2)), Verdict::Next);
+        assert_eq!(producers.judge(batch(0, 4)), out_of_order);
+        producers.remember_marker(marker(1), at);
+        assert_eq!(producers.judge(batch(1, 2)), out_of_order);
+        assert_eq!(producers.judge(batch(1, 0)), Verdict::Next);
+        assert_eq!(producers.judge(batch(0, 2)), Verdict::Refused(ErrorCode::INVALID_PRODUCER_EPOCH));
+    }
+
+    #[test]
     fn sequences_go_round_from_the_largest_to_zero() {
         check(&[(0, i32::MAX - 1, 2, NEXT), (0, 0, 1, NEXT), (0, 1, 1, NEXT)]);
         check(&[
