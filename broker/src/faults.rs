@@ -20,6 +20,7 @@ pub(crate) enum Effect {
     Delay(Duration),
     DelayAnswer(Duration),
     Cut,
+    Late(Duration),
     CutAnswer,
     CutWithinAnswer(usize),
     Swallow,
@@ -36,6 +37,7 @@ impl fmt::Debug for Effect {
             Self::Delay(delay) => write!(f, "Delay({delay:?})"),
             Self::DelayAnswer(delay) => write!(f, "DelayAnswer({delay:?})"),
             Self::Cut => f.write_str("Cut"),
+            Self::Late(delay) => write!(f, "Late({delay:?})"),
             Self::CutAnswer => f.write_str("CutAnswer"),
             Self::CutWithinAnswer(bytes) => write!(f, "CutWithinAnswer({bytes})"),
             Self::Swallow => f.write_str("Swallow"),
@@ -158,6 +160,12 @@ impl Fault {
     /// Closes the connection before the request takes effect.
     pub fn cut(self) -> Self {
         self.with(Effect::Cut)
+    }
+
+    /// Closes the connection at once, and lets the request take effect so much later: as one that waited in a queue of a
+    /// network or a broker while its client gave up.
+    pub fn late(self, delay: Duration) -> Self {
+        self.with(Effect::Late(delay))
     }
 
     /// Closes the connection after the request took effect, instead of answering.

@@ -94,6 +94,7 @@ struct Connection<S> {
 /// What faults leave to do once a request took effect.
 #[derive(Default)]
 struct After {
+    late: Option<Duration>,
     delay: Duration,
     cut: Option<usize>,
     swallow: bool,
@@ -144,6 +145,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let client_id = header.client_id.clone().unwrap_or_default();
         let caller = Caller { node: self.node, version, client_id, host: self.host.clone() };
         let (failed, after) = self.suffer(&caller, &call).await?;
+        if let Some(delay) = after.late {
+            let shared = self.shared.clone();
+            let take_effect = async move {
+                sleep(delay).await;
+                // Whoever asked has gone.
+                drop(shared.handle(&caller, call));
+            };
+            self.shared.world.spawn("late request", Box::pin(take_effect));
+            return Err(Ended::Fault);
+        }
         let answer = match failed {
             Some(code) => call.refuse(code),
             None => match self.shared.handle(&caller, call) {
@@ -169,6 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Effect::Delay(delay) => sleep(delay).await,
                 Effect::DelayAnswer(delay) => after.delay += delay,
                 Effect::Cut => return Err(Ended::Fault),
+                Effect::Late(delay) => after.late = Some(delay),
                 Effect::CutAnswer => after.cut = Some(0),
                 Effect::CutWithinAnswer(bytes) => after.cut = Some(bytes),
                 Effect::Swallow => return self.until_closed().await,

@@ -190,8 +190,9 @@ fn draw_fault(topic: &str, random: &mut Random) -> Fault {
     let apis = random.choose(&[DATA, DATA, GROUP, TRANSACTIONS, OTHER]);
     let fault = Fault::on(random.choose(apis)).skip(usize::try_from(random.below(3)).unwrap_or(0));
     let time = Duration::from_millis(random.below(3_000));
-    match random.below(8) {
+    match random.below(9) {
         0 => fault.cut(),
+        8 => fault.late(time),
         1 | 2 => fault.cut_answer(),
         3 => fault.cut_within_answer(usize::try_from(random.below(60)).unwrap_or(0)),
         4 => fault.delay(time),
