@@ -11,8 +11,8 @@ use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::frame::{Frame, decode, decode_response_header, encode_request, next_frame};
 use ottla_protocol::messages::{
     ApiVersionsRequest, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, FetchPartition,
-    FetchRequest, FetchTopic, FindCoordinatorRequest, MetadataRequest, MetadataResponse, MetadataTopic,
-    OffsetFetchRequest, OffsetFetchTopic,
+    FetchRequest, FetchTopic, FetchedPartition, FindCoordinatorRequest, MetadataRequest, MetadataResponse,
+    MetadataTopic, OffsetFetchRequest, OffsetFetchTopic,
 };
 use ottla_protocol::records::{DECOMPRESSED_BYTES_MAX, Decompressor, batches};
 use std::collections::BTreeMap;
@@ -302,70 +302,82 @@ impl Peer {
         let (mut records, mut decompressor) = (Vec::new(), Decompressor::new());
         let mut next = 0;
         loop {
-            let partitions = vec![FetchPartition {
-                partition,
-                fetch_offset: next,
-                partition_max_bytes: 16 * 1024 * 1024,
-                ..Default::default()
-            }];
-            let topics = vec![FetchTopic { topic: topic.into(), partitions, ..Default::default() }];
-            let request = FetchRequest {
-                max_wait_ms: 100,
-                min_bytes: 0,
-                isolation_level: isolation as i8,
-                topics,
-                ..Default::default()
-            };
-            let answer = self.ask(&request, 12).await?; // version 13 names topics by their ids
-            ensure!(answer.error_code.is_ok(), "{:?}", answer.error_code);
-            let Some(fetched) = answer.responses.into_iter().flat_map(|topic| topic.partitions).next() else {
-                fail!("{topic} {partition} is not in the answer");
-            };
-            ensure!(fetched.error_code.is_ok(), "{:?}", fetched.error_code);
-            let mut aborted: Vec<(i64, i64)> = Vec::new();
-            for of in fetched.aborted_transactions.unwrap_or_default() {
-                aborted.push((of.first_offset, of.producer_id));
-            }
-            for batch in batches(&fetched.records.0.unwrap_or_default()) {
-                let batch = batch?;
-                batch.check_checksum()?;
-                let header = *batch.header();
-                let producer = header.producer_id;
-                let is_aborted = |of: &(i64, i64)| of.1 == producer && of.0 <= header.base_offset;
-                let skipped = header.transactional && aborted.iter().any(is_aborted);
-                if header.control && skipped {
-                    // The end of the oldest of them.
-                    let oldest = aborted.iter().filter(|of| is_aborted(of)).min().copied();
-                    aborted.retain(|of| Some(*of) != oldest);
-                }
-                let mut open = batch.open(&mut decompressor, DECOMPRESSED_BYTES_MAX)?;
-                while let Some(record) = open.next()? {
-                    if record.offset >= next && !header.control && !skipped {
-                        records.push(FoundRecord {
-                            partition,
-                            offset: record.offset,
-                            timestamp: record.timestamp,
-                            key: record.key.map(Bytes::copy_from_slice),
-                            value: record.value.map(Bytes::copy_from_slice),
-                            headers: record
-                                .headers
-                                .map(|header| {
-                                    (header.key.to_string(), header.value.map(Bytes::copy_from_slice))
-                                })
-                                .collect(),
-                            source: (header.producer_id, header.producer_epoch, header.base_sequence),
-                        });
-                    }
-                }
-                next = header.last_offset() + 1;
-            }
-            if next >= fetched.high_watermark {
+            let fetched = self.fetch(topic, partition, next, isolation).await?;
+            let (end, stable) = (fetched.high_watermark, fetched.last_stable_offset);
+            next = take_records(fetched, next, &mut decompressor, &mut records)?;
+            if next >= end {
                 return Ok(records);
             }
-            let stuck = isolation == Isolation::Committed && next >= fetched.last_stable_offset;
+            let stuck = isolation == Isolation::Committed && next >= stable;
             ensure!(!stuck, "a transaction is open in {topic} {partition} at {next}");
         }
     }
+
+    async fn fetch(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        fetch_offset: i64,
+        isolation: Isolation,
+    ) -> Result<FetchedPartition, Failure> {
+        let partition_max_bytes = 16 * 1024 * 1024;
+        let of = FetchPartition { partition, fetch_offset, partition_max_bytes, ..Default::default() };
+        let request = FetchRequest {
+            max_wait_ms: 100,
+            min_bytes: 0,
+            isolation_level: isolation as i8,
+            topics: vec![FetchTopic { topic: topic.into(), partitions: vec![of], ..Default::default() }],
+            ..Default::default()
+        };
+        let answer = self.ask(&request, 12).await?; // version 13 names topics by their ids
+        ensure!(answer.error_code.is_ok(), "{:?}", answer.error_code);
+        let Some(fetched) = answer.responses.into_iter().flat_map(|topic| topic.partitions).next() else {
+            fail!("{topic} {partition} is not in the answer");
+        };
+        ensure!(fetched.error_code.is_ok(), "{:?}", fetched.error_code);
+        Ok(fetched)
+    }
+}
+
+/// The records from `next` on, without those that were aborted; returns the offset behind them.
+fn take_records(
+    fetched: FetchedPartition,
+    mut next: i64,
+    decompressor: &mut Decompressor,
+    records: &mut Vec<FoundRecord>,
+) -> Result<i64, Failure> {
+    let partition = fetched.partition_index;
+    let aborted = fetched.aborted_transactions.unwrap_or_default();
+    let mut aborted: Vec<_> = aborted.iter().map(|of| (of.first_offset, of.producer_id)).collect();
+    for batch in batches(&fetched.records.0.unwrap_or_default()) {
+        let batch = batch?;
+        batch.check_checksum()?;
+        let header = *batch.header();
+        let is_of = |of: &(i64, i64)| of.1 == header.producer_id && of.0 <= header.base_offset;
+        let skipped = header.transactional && aborted.iter().any(is_of);
+        if header.control && skipped {
+            // The end of the oldest of them.
+            let oldest = aborted.iter().filter(|of| is_of(of)).min().copied();
+            aborted.retain(|of| Some(*of) != oldest);
+        }
+        let mut open = batch.open(decompressor, DECOMPRESSED_BYTES_MAX)?;
+        while let Some(record) = open.next()? {
+            if record.offset >= next && !header.control && !skipped {
+                let owned = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
+                records.push(FoundRecord {
+                    partition,
+                    offset: record.offset,
+                    timestamp: record.timestamp,
+                    key: owned(record.key),
+                    value: owned(record.value),
+                    headers: record.headers.map(|h| (h.key.to_string(), owned(h.value))).collect(),
+                    source: (header.producer_id, header.producer_epoch, header.base_sequence),
+                });
+            }
+        }
+        next = header.last_offset() + 1;
+    }
+    Ok(next)
 }
 
 /// Which records of transactions are read; the numbers are those of the request.

@@ -4,7 +4,7 @@ use crate::backend::Backend;
 use crate::random::Random;
 use crate::record::RecordId;
 use crate::{Failure, ensure, fail};
-use ottla::{ErrorKind, GroupMetadata, Offset, Payload, Previous, TransactionalProducer};
+use ottla::{ErrorKind, GroupMetadata, Offset, Payload, Previous, Transaction, TransactionalProducer};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -165,6 +165,42 @@ async fn transact(
         ensure!(last.committed.is_none_or(|told| told == committed), "two ends were told of one transaction");
         last.committed = Some(committed);
     }
+    let (mut end, fine) = fill(backend, &transaction, (name, group), writer, random).await?;
+    let mut usable = true;
+    match random.below(10) {
+        0 => {
+            end.committed = Some(false);
+            usable = transaction.abort().await.is_ok();
+        }
+        1 => {
+            end.committed = Some(false);
+            drop(transaction);
+        }
+        2 => {
+            let time = Duration::from_millis(random.below(200));
+            if let Ok(ended) = timeout(time, transaction.commit()).await {
+                usable = hear(ended, fine, &mut end)?;
+            }
+        }
+        _ => usable = hear(transaction.commit().await, fine, &mut end)?,
+    }
+    backend.tell(format_args!(
+        "transaction {writer}: {} records, told {:?}",
+        end.records.len(),
+        end.committed
+    ));
+    told.push(end);
+    Ok(usable)
+}
+
+/// Sends records, and perhaps offsets. False if anything failed.
+async fn fill(
+    backend: &Backend,
+    transaction: &Transaction<'_>,
+    (name, group): (&str, &str),
+    writer: u32,
+    random: &mut Random,
+) -> Result<(Told, bool), Failure> {
     let topic = transaction.topic(name);
     let mut records = Vec::new();
     let mut fine = true;
@@ -197,32 +233,7 @@ async fn transact(
             (offset, fine) = (None, false);
         }
     }
-    let mut end = Told { records, offset, committed: None };
-    let mut usable = true;
-    match random.below(10) {
-        0 => {
-            end.committed = Some(false);
-            usable = transaction.abort().await.is_ok();
-        }
-        1 => {
-            end.committed = Some(false);
-            drop(transaction);
-        }
-        2 => {
-            let time = Duration::from_millis(random.below(200));
-            if let Ok(ended) = timeout(time, transaction.commit()).await {
-                usable = hear(ended, fine, &mut end)?;
-            }
-        }
-        _ => usable = hear(transaction.commit().await, fine, &mut end)?,
-    }
-    backend.tell(format_args!(
-        "transaction {writer}: {} records, told {:?}",
-        end.records.len(),
-        end.committed
-    ));
-    told.push(end);
-    Ok(usable)
+    Ok((Told { records, offset, committed: None }, fine))
 }
 
 /// What a commit returned. False if the producer is of no more use.

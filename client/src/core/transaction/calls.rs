@@ -10,12 +10,13 @@ use ottla_protocol::api::Request as Api;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AddPartitionsToTxnTopic, EndTxnRequest,
-    InitProducerIdRequest, TxnOffsetCommitPartition, TxnOffsetCommitRequest, TxnOffsetCommitTopic,
+    FindCoordinatorResponse, InitProducerIdRequest, TxnOffsetCommitPartition, TxnOffsetCommitRequest,
+    TxnOffsetCommitTopic,
 };
 use ottla_protocol::wire::{Str, Uuid};
 
 use super::verdict::{Call, Verdict, judge};
-use super::{GroupOffsets, NextOffset, Phase, Protocol, Transaction};
+use super::{NextOffset, Phase, Protocol, Transaction};
 use crate::core::ask::{Answer, Ask};
 use crate::core::cluster::Cluster;
 use crate::core::coordinator::Coordinator;
@@ -55,6 +56,8 @@ impl Duty {
     }
 }
 
+/// What is said of the producer before it has an identity.
+const NOBODY: Identity = Identity { id: -1, epoch: -1 };
 /// Above it a group's coordinator registers the group with the transaction.
 const TXN_OFFSET_COMMIT_V1_MAX: i16 = 4;
 /// Above it topics are named by their id alone (KIP-1319).
@@ -178,8 +181,7 @@ impl Transaction {
         name: impl Fn(usize) -> TopicPartition,
     ) -> Result<(Ask, i16), Error> {
         let transactional_id = self.id.clone();
-        let Identity { id: producer_id, epoch: producer_epoch } =
-            self.identity.unwrap_or(Identity { id: -1, epoch: -1 });
+        let Identity { id: producer_id, epoch: producer_epoch } = self.identity.unwrap_or(NOBODY);
         Ok(match duty {
             Duty::Name => {
                 let version = self.name_version(link, cluster)?;
@@ -194,19 +196,7 @@ impl Transaction {
             Duty::AddPartitions => {
                 let version = cluster.version::<AddPartitionsToTxnRequest>(link, 3)?;
                 self.touched = true;
-                self.asked =
-                    self.partitions.iter().filter(|(_, known)| !**known).map(|(at, _)| *at).collect();
-                let asked = self.asked.iter().map(|at| name(*at));
-                let ask = AddPartitionsToTxnRequest {
-                    v3_and_below_transactional_id: transactional_id,
-                    v3_and_below_producer_id: producer_id,
-                    v3_and_below_producer_epoch: producer_epoch,
-                    v3_and_below_topics: by_topic(asked.map(|p| (p.topic, p.partition)))
-                        .map(|(name, partitions)| AddPartitionsToTxnTopic { name, partitions })
-                        .collect(),
-                    ..AddPartitionsToTxnRequest::default()
-                };
-                (Ask::AddPartitionsToTxn(ask), version)
+                (Ask::AddPartitionsToTxn(self.add_partitions(name)), version)
             }
             Duty::AddOffsets(group) => {
                 let version = cluster.version::<AddOffsetsToTxnRequest>(link, 4)?;
@@ -216,15 +206,7 @@ impl Transaction {
                 (Ask::AddOffsetsToTxn(ask), version)
             }
             Duty::CommitOffsets(_) => {
-                let Some((_, offsets)) = self.offsets.front() else {
-                    return Err(Error::new(ErrorKind::Fatal, "no offsets wait"));
-                };
-                let mut topics = offsets.offsets.keys().map(|p| cluster.metadata.topic(&p.topic));
-                let has_ids = topics.all(|known| known.is_some_and(|topic| topic.id != Uuid::ZERO));
-                let most = if has_ids { i16::MAX } else { TXN_OFFSET_COMMIT_NAMED_MAX };
-                let range = (TXN_OFFSET_COMMIT_V1_MAX, most);
-                let version = self.version::<TxnOffsetCommitRequest>(range, link, cluster)?;
-                let ask = self.commit_offsets(offsets, cluster, version);
+                let (ask, version) = self.commit_offsets(link, cluster)?;
                 self.touched = true;
                 (Ask::TxnOffsetCommit(ask), version)
             }
@@ -277,8 +259,36 @@ impl Transaction {
         Ok(version)
     }
 
-    fn commit_offsets(&self, from: &GroupOffsets, cluster: &Cluster, version: i16) -> TxnOffsetCommitRequest {
-        let identity = self.identity.unwrap_or(Identity { id: -1, epoch: -1 });
+    /// Registers the partitions that the coordinator does not know of.
+    fn add_partitions(&mut self, name: impl Fn(usize) -> TopicPartition) -> AddPartitionsToTxnRequest {
+        self.asked = self.partitions.iter().filter(|(_, known)| !**known).map(|(at, _)| *at).collect();
+        let asked = self.asked.iter().map(|at| name(*at)).map(|p| (p.topic, p.partition));
+        let topic = |(name, partitions)| AddPartitionsToTxnTopic { name, partitions };
+        let identity = self.identity.unwrap_or(NOBODY);
+        AddPartitionsToTxnRequest {
+            v3_and_below_transactional_id: self.id.clone(),
+            v3_and_below_producer_id: identity.id,
+            v3_and_below_producer_epoch: identity.epoch,
+            v3_and_below_topics: by_topic(asked).map(topic).collect(),
+            ..AddPartitionsToTxnRequest::default()
+        }
+    }
+
+    /// The offsets that wait first.
+    fn commit_offsets(
+        &self,
+        link: Link,
+        cluster: &mut Cluster,
+    ) -> Result<(TxnOffsetCommitRequest, i16), Error> {
+        let Some((_, from)) = self.offsets.front() else {
+            return Err(Error::new(ErrorKind::Fatal, "no offsets wait"));
+        };
+        let mut topics = from.offsets.keys().map(|p| cluster.metadata.topic(&p.topic));
+        let has_ids = topics.all(|known| known.is_some_and(|topic| topic.id != Uuid::ZERO));
+        let most = if has_ids { i16::MAX } else { TXN_OFFSET_COMMIT_NAMED_MAX };
+        let range = (TXN_OFFSET_COMMIT_V1_MAX, most);
+        let version = self.version::<TxnOffsetCommitRequest>(range, link, cluster)?;
+        let identity = self.identity.unwrap_or(NOBODY);
         let partition = |(place, next): (&TopicPartition, &NextOffset)| {
             let partition = TxnOffsetCommitPartition {
                 partition_index: place.partition,
@@ -295,7 +305,7 @@ impl Transaction {
         };
         // Members are fenced by their generation from version 3 on (KIP-447).
         let fences = version >= 3;
-        TxnOffsetCommitRequest {
+        let ask = TxnOffsetCommitRequest {
             transactional_id: self.id.clone(),
             group_id: from.group.clone(),
             producer_id: identity.id,
@@ -304,7 +314,8 @@ impl Transaction {
             member_id: if fences { from.member.clone() } else { Str::default() },
             group_instance_id: from.instance.clone().filter(|_| fences),
             topics: by_topic(from.offsets.iter().map(partition)).map(topic).collect(),
-        }
+        };
+        Ok((ask, version))
     }
 
     /// The answer to a call. True if it was ours.
@@ -318,19 +329,7 @@ impl Transaction {
         let Some((_, duty)) = self.out.take_if(|(asked, _)| *asked == link) else { return false };
         match (answer, &duty) {
             (Answer::FindCoordinator(response), Duty::Find(group)) => {
-                let coordinator = match group {
-                    None => &mut self.coordinator,
-                    Some(group) => match self.groups.get_mut(group) {
-                        Some(coordinator) => coordinator,
-                        None => return true,
-                    },
-                };
-                let found = coordinator.answered(now, link, response, cluster);
-                match (found, group) {
-                    (Err(error), Some(_)) => self.fail(&error),
-                    (Err(error), None) => self.break_down(&error),
-                    (Ok(()), _) => {}
-                }
+                self.found(now, link, group.as_ref(), response, cluster);
             }
             (Answer::InitProducerId(response), Duty::Name) => {
                 cluster.throttle(now, link, response.throttle_time_ms);
@@ -376,6 +375,25 @@ impl Transaction {
             _ => return false,
         }
         true
+    }
+
+    fn found(
+        &mut self,
+        now: Instant,
+        link: Link,
+        group: Option<&Str>,
+        response: &FindCoordinatorResponse,
+        cluster: &mut Cluster,
+    ) {
+        let coordinator = match group {
+            None => Some(&mut self.coordinator),
+            Some(group) => self.groups.get_mut(group),
+        };
+        match coordinator.map(|coordinator| coordinator.answered(now, link, response, cluster)) {
+            Some(Err(error)) if group.is_some() => self.fail(&error),
+            Some(Err(error)) => self.break_down(&error),
+            Some(Ok(())) | None => {}
+        }
     }
 
     /// What an answer's code means for the transaction. True if the call is done.
