@@ -23,6 +23,8 @@ pub type Work = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 pub struct Scenario {
     /// The function's name.
     pub name: &'static str,
+    /// The part of the client that it is about.
+    pub area: &'static str,
     /// Whether the simulated network breaks things meanwhile.
     pub stormy: bool,
     /// Runs it.
@@ -37,6 +39,7 @@ macro_rules! scenarios {
         /// Every scenario.
         pub const ALL: &[Scenario] = &[$(Scenario {
             name: stringify!($name),
+            area: stringify!($file),
             stormy: $weather,
             run: |backend| Box::pin(async move { $file::$name(&backend).await }),
         }),*];

@@ -189,6 +189,7 @@ fn a_file_of_700_lines_is_caught() {
         &"const A: u8 = 0;\n".repeat(700),
         "700 lines of code where 600 are the limit",
     );
+    check_caught("client/src/record.rs", &"// A comment.\n".repeat(700), "701 lines where 699 are the limit");
 }
 
 #[test]

@@ -32,7 +32,7 @@ use crate::error::{Error, ErrorKind};
 const JOIN_SLACK: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
-enum Phase {
+pub(super) enum Phase {
     /// Not a member: the partitions are named by hand, and only the group's offsets are used.
     Alone,
     /// A JoinGroup is due at this time, or out.
@@ -60,7 +60,7 @@ enum Phase {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Duty {
+pub(super) enum Duty {
     Find,
     Join,
     Sync,
@@ -70,47 +70,47 @@ enum Duty {
 
 /// A request without an answer.
 #[derive(Debug)]
-struct Flight {
-    link: Link,
-    duty: Duty,
-    sent: Instant,
-    generation: i32,
+pub(super) struct Flight {
+    pub(super) link: Link,
+    pub(super) duty: Duty,
+    pub(super) sent: Instant,
+    pub(super) generation: i32,
     /// False once the membership that it belongs to is gone: its answer means nothing.
-    live: bool,
+    pub(super) live: bool,
 }
 
 /// A LeaveGroup that is to be sent.
 #[derive(Debug)]
-struct Farewell {
-    member_id: Str,
-    reason: &'static str,
-    since: Instant,
+pub(super) struct Farewell {
+    pub(super) member_id: Str,
+    pub(super) reason: &'static str,
+    pub(super) since: Instant,
 }
 
 #[derive(Debug)]
 pub(crate) struct Group {
-    config: Arc<ConsumerConfig>,
-    client: Arc<ClientConfig>,
-    member: Membership,
-    coordinator: Coordinator,
-    phase: Phase,
+    pub(super) config: Arc<ConsumerConfig>,
+    pub(super) client: Arc<ClientConfig>,
+    pub(super) member: Membership,
+    pub(super) coordinator: Coordinator,
+    pub(super) phase: Phase,
     /// Of a leader: the partitions that it shared out. When there are others, it joins again.
-    shared_out: Option<Counts>,
-    metadata_seen: u64,
+    pub(super) shared_out: Option<Counts>,
+    pub(super) metadata_seen: u64,
     /// What the reader has.
-    owned: BTreeSet<TopicPartition>,
-    flights: Vec<Flight>,
-    next_heartbeat: Instant,
+    pub(super) owned: BTreeSet<TopicPartition>,
+    pub(super) flights: Vec<Flight>,
+    pub(super) next_heartbeat: Instant,
     /// When the last request was sent that the coordinator has certainly taken for a sign of life.
-    contact: Instant,
+    pub(super) contact: Instant,
     /// When the application must have asked for the next record.
-    poll_by: Option<Instant>,
+    pub(super) poll_by: Option<Instant>,
     /// Why we join (KIP-800).
-    reason: &'static str,
-    farewell: Option<Farewell>,
-    failure: Option<Error>,
-    backoff: Backoff,
-    events: VecDeque<GroupEvent>,
+    pub(super) reason: &'static str,
+    pub(super) farewell: Option<Farewell>,
+    pub(super) failure: Option<Error>,
+    pub(super) backoff: Backoff,
+    pub(super) events: VecDeque<GroupEvent>,
 }
 
 // What the reader asks for.
@@ -573,80 +573,6 @@ impl Group {
         if matches!(link.lane, Lane::Group | Lane::Control) && !cluster.is_open(group) {
             self.coordinator_failed(now, link.node, cluster);
         }
-    }
-}
-
-// How a membership begins again, and how it ends.
-impl Group {
-    fn join_again(&mut self, now: Instant, reason: &'static str) {
-        self.reason = reason;
-        self.shared_out = None;
-        if self.member.is_cooperative() || self.owned.is_empty() {
-            self.phase = Phase::Joining { after: now };
-        } else {
-            self.events.push_back(GroupEvent::Revoke(self.owned.iter().cloned().collect()));
-            self.phase = Phase::Revoking(self.owned.clone());
-        }
-    }
-
-    /// The generation goes on without us: nothing that we have is ours any more.
-    fn lose_membership(&mut self, now: Instant, reason: &'static str, cluster: &mut Cluster) {
-        self.close_flights(reason, cluster);
-        self.lose_everything();
-        self.reason = reason;
-        self.phase = Phase::Joining { after: now + self.backoff.next(&mut cluster.random) };
-    }
-
-    fn lose_everything(&mut self) {
-        self.member.generation = -1;
-        self.shared_out = None;
-        if !self.owned.is_empty() {
-            self.events.push_back(GroupEvent::Lost(std::mem::take(&mut self.owned).into_iter().collect()));
-        }
-    }
-
-    /// Answers to what is out mean nothing any more. A JoinGroup or SyncGroup may wait long for its own, and nothing can pass it
-    /// on its link.
-    fn close_flights(&mut self, reason: &'static str, cluster: &mut Cluster) {
-        for flight in self.flights.iter_mut().filter(|flight| flight.live && flight.duty != Duty::Leave) {
-            flight.live = false;
-            if matches!(flight.duty, Duty::Join | Duty::Sync) {
-                cluster.close(flight.link, Error::new(ErrorKind::Closed, reason));
-            }
-        }
-    }
-
-    /// A dynamic member tells the coordinator that it goes; a static one keeps its place.
-    fn say_farewell(&mut self, now: Instant, reason: &'static str) {
-        if !self.member.is_static() && !self.member.member_id.is_empty() {
-            self.flights
-                .iter_mut()
-                .filter(|flight| flight.duty == Duty::Leave)
-                .for_each(|flight| flight.live = false);
-            let member_id = std::mem::take(&mut self.member.member_id);
-            self.farewell = Some(Farewell { member_id, reason, since: now });
-        }
-    }
-
-    fn end(&mut self) {
-        self.phase = Phase::Over;
-        self.member.generation = -1;
-        self.owned.clear();
-        self.poll_by = None;
-        self.flights
-            .iter_mut()
-            .filter(|flight| flight.duty != Duty::Leave)
-            .for_each(|flight| flight.live = false);
-    }
-
-    fn fail(&mut self, error: Error) {
-        if !matches!(self.phase, Phase::Over) {
-            self.lose_everything();
-            self.end();
-            self.failure = Some(error.clone());
-            self.events.push_back(GroupEvent::Failed(error));
-        }
-        self.farewell = None;
     }
 }
 

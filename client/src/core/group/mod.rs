@@ -7,6 +7,7 @@
 
 mod assign;
 mod classic;
+mod ending;
 mod leader;
 mod membership;
 #[cfg(test)]
