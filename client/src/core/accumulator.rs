@@ -1,7 +1,8 @@
 //! How records get into batches: the part of the producer's machine that user tasks call.
 //!
-//! It owns the placement of records that name no partition, the limits on memory, and the buffers that are used again. The hot
-//! path is [`Producer::append`]: one look at the open batch and one copy; no clock is read for a record, no topic is
+//! It owns the placement of records that name no partition, the limits on memory and who waits for it, and the buffers that
+//! are used again. Memory is shared by broker: one that holds much gets no more while others would be left without, so a
+//! broker that is slow, or gone, cannot have it all. The hot path is [`Producer::append_in_turn`]: one look at the open batch and one copy; no clock is read for a record, no topic is
 //! looked up, nothing is allocated. Invariant: what is refused has changed nothing but, perhaps, closed a full batch.
 
 use std::time::Instant;
@@ -9,12 +10,13 @@ use std::time::Instant;
 use bytes::BytesMut;
 use ottla_partitioners::{PartitionView, Scheme, TopicView};
 use ottla_protocol::error_code::ErrorCode;
-use ottla_protocol::records::{BatchBuilder, Header};
+use ottla_protocol::records::{BatchBuilder, HEADER_BYTES, Header};
 use ottla_protocol::wire::{Str, Uuid};
 
-use super::batch::{Batch, Body, Ticket};
+use super::batch::{Batch, Body, Number, Ticket};
+use super::fill::Fill;
 use super::ledger::Entry;
-use super::producer::{Producer, Topic};
+use super::producer::{NOWHERE, Outlet, Producer, Topic};
 use super::queue::Queue;
 use super::{Lane, Link, Now};
 use crate::config::PartitionerChoice;
@@ -74,24 +76,29 @@ impl<D: Ticket> Producer<D> {
         let spread = scheme.spread(self.config.batch_size, self.config.adaptive_partitioning);
         let (name, id, partitions) = (name.clone(), Uuid::ZERO, Vec::new());
         self.by_name.insert(name.clone(), self.topics.len());
-        self.topics.push(Topic { name, id, partitions, spread, used: now });
+        self.topics.push(Topic { name, id, partitions, spread, fill: Fill::default(), used: now });
         self.topics.len() - 1
     }
 
-    /// Appends a record to the open batch of its partition. `patient`: the caller waits when it is told so. Returns the
-    /// claim to the batch's outcome with the record's position in it, and whether links have to be looked at.
+    /// Appends a record to the open batch of its partition. `patient`: the caller waits when it is told so. `turn`: what
+    /// [`Producer::join_line`] gave a caller that has waited for room. Returns the claim to the batch's outcome with the
+    /// record's position in it, and whether links have to be looked at.
     #[inline]
-    pub(crate) fn append(
+    pub(crate) fn append_in_turn(
         &mut self,
         topic: usize,
         record: &Entrant<'_>,
         patient: bool,
+        turn: Option<u64>,
         now: impl Fn() -> Now + Copy,
     ) -> (Result<(D::Claim, i32), Refusal>, bool) {
         let (at, free) = match self.place(topic, record) {
             Ok(place) => place,
             Err(refusal) => return (Err(refusal), false),
         };
+        if self.lined_up > 0 && !self.is_turn_of(at, turn) {
+            return (Err(Refusal::Room { partition: at, bytes: 0 }), false);
+        }
         if let Some(batch) = &mut self.queues[at].open
             && let Body::Open(builder) = &mut batch.body
         {
@@ -104,7 +111,7 @@ impl<D: Ticket> Producer<D> {
             if self.buffered + size > self.config.buffer_memory {
                 return (Err(Refusal::Room { partition: at, bytes: size }), false);
             }
-            if builder.len() + size <= self.config.batch_size
+            if builder.len() + size <= batch.limit
                 && let Ok(position) = builder.append(timestamp, record.key, record.value, record.headers)
             {
                 batch.bytes += size;
@@ -112,7 +119,7 @@ impl<D: Ticket> Producer<D> {
                 self.buffered += size;
                 let claim = batch.ticket.claim();
                 if free {
-                    self.topics[topic].spread.produced(size);
+                    self.count_free(topic, size);
                 }
                 return (Ok((claim, position)), false);
             }
@@ -121,7 +128,7 @@ impl<D: Ticket> Producer<D> {
                 return (Err(Refusal::Turn), true);
             }
             // A record that may go anywhere may belong elsewhere now.
-            return (self.append(topic, record, false, now).0, true);
+            return (self.append_in_turn(topic, record, false, turn, now).0, true);
         }
         let result = self.append_to_new(topic, (at, free), record, patient, now());
         let changed = result.is_ok();
@@ -152,8 +159,11 @@ impl<D: Ticket> Producer<D> {
             .map_err(|e| Refusal::Failed(self.too_large(topic, size, &e.to_string())))?;
         self.topics[topic].used = now.instant;
         self.cluster.metadata.want(now.instant, &self.topics[topic].name);
-        let entry = Entry { expires: now.instant + self.config.delivery_timeout, partition: at };
-        let number = self.ledger.open(entry);
+        let entry = Entry { expires: now.instant + self.config.delivery_timeout, partition: at, parts: 1 };
+        let opened = self.ledger.open(entry);
+        let number = Number { opened, from: 0 };
+        let fill = self.topics[topic].fill;
+        let limit = fill.limit(self.config.batch_size, self.config.max_request_size);
         let queue = &mut self.queues[at];
         let ticket = D::new(&self.topics[topic].name, queue.index);
         let claim = ticket.claim();
@@ -161,34 +171,44 @@ impl<D: Ticket> Producer<D> {
             number,
             body: Body::Open(builder),
             bytes: size,
+            limit,
             count: 1,
             opened_ms: now.wall_ms,
             numbered: None,
             attempts: 0,
             doubtful: false,
+            part: false,
             settled: false,
             ticket,
         });
         self.buffered += size;
         if free {
-            self.topics[topic].spread.produced(size);
+            self.count_free(topic, size);
         }
         if let Some(transaction) = &mut self.transaction {
             transaction.enter(at);
             self.step_transaction(now.instant);
         }
         let queue = &self.queues[at];
-        let full = self.config.batch_size <= size;
         match queue.leader {
+            _ if limit <= size + HEADER_BYTES => self.seal(at, true),
             // Without linger a batch is due at once, and grows while it cannot go.
-            Some(node) if !full => {
+            Some(node) => {
                 let outlet = self.outlets.entry(node).or_default();
                 outlet.lingering.push_back((now.instant + self.config.linger, at, number));
                 self.cluster.want(Link { node, lane: Lane::Produce });
             }
-            _ => self.seal(at, full),
+            // It grows until there is a leader.
+            None => {}
         }
         Ok((claim, position))
+    }
+
+    /// A record that could have gone anywhere has come to the partition where such records go now.
+    #[inline]
+    fn count_free(&mut self, topic: usize, size: usize) {
+        let topic = &mut self.topics[topic];
+        topic.spread.produced(topic.fill.estimate(size));
     }
 
     /// Whether a record may start a batch of `request` bytes.
@@ -211,8 +231,7 @@ impl<D: Ticket> Producer<D> {
             let limit = format!("buffer.memory is {} bytes", self.config.buffer_memory);
             return Err(Refusal::Failed(self.too_large(topic, size, &limit)));
         }
-        let full = self.buffered + size > self.config.buffer_memory;
-        if full || (patient && self.is_backlogged(at)) {
+        if !self.has_memory(at, size) || (patient && self.is_backlogged(at)) {
             return Err(Refusal::Room { partition: at, bytes: size });
         }
         Ok(())
@@ -231,14 +250,50 @@ impl<D: Ticket> Producer<D> {
     }
 
     fn is_backlogged(&self, at: usize) -> bool {
-        let outlet = self.queues[at].leader.and_then(|node| self.outlets.get(&node));
-        outlet.is_some_and(|outlet| outlet.backlog > BACKLOG_BYTES)
+        self.outlet(at).is_some_and(|outlet| outlet.backlog > BACKLOG_BYTES)
+    }
+
+    /// Whether there is memory for so many bytes more for a partition. A broker may hold twice of what it leaves free:
+    /// the less memory is left, the smaller is every share, and there is always some for a broker that holds little.
+    fn has_memory(&self, at: usize, bytes: usize) -> bool {
+        let Some(free) = self.config.buffer_memory.checked_sub(self.buffered + bytes) else { return false };
+        let held = self.outlet(at).map_or(0, |outlet| outlet.held);
+        // A broker that leads all that is in use leaves nobody without.
+        let alone = self.queues[at].leader.is_some() && self.outlets.range(0..).nth(1).is_none();
+        alone || held == 0 || held <= 2 * free
+    }
+
+    fn outlet(&self, at: usize) -> Option<&Outlet> {
+        self.outlets.get(&self.queues[at].leader.unwrap_or(NOWHERE))
     }
 
     /// Whether a record that was refused with [`Refusal::Room`] may come back.
-    pub(crate) fn has_room(&self, partition: usize, bytes: usize) -> bool {
+    pub(crate) fn has_room(&self, partition: usize, bytes: usize, turn: u64) -> bool {
         self.accepts_nothing().is_some()
-            || (self.buffered + bytes <= self.config.buffer_memory && !self.is_backlogged(partition))
+            || (self.is_turn_of(partition, Some(turn))
+                && self.has_memory(partition, bytes)
+                && !self.is_backlogged(partition))
+    }
+
+    /// Lines a call up that waits for room; those who wait for the same broker get it in the order in which they came.
+    pub(crate) fn join_line(&mut self, partition: usize) -> u64 {
+        self.lined_up += 1;
+        self.turns += 1;
+        let node = self.queues[partition].leader.unwrap_or(NOWHERE);
+        self.outlets.entry(node).or_default().line.push_back((self.turns, partition));
+        self.turns
+    }
+
+    /// A call that has waited goes its way, with room or without.
+    pub(crate) fn leave_line(&mut self, turn: u64) {
+        self.lined_up = self.lined_up.saturating_sub(1);
+        self.outlets.values_mut().for_each(|outlet| outlet.line.retain(|(waiting, _)| *waiting != turn));
+    }
+
+    /// Whether nobody else is before this call in the line for the broker of a partition.
+    fn is_turn_of(&self, at: usize, turn: Option<u64>) -> bool {
+        let first = self.outlet(at).and_then(|outlet| outlet.line.front());
+        first.is_none_or(|(first, _)| Some(*first) == turn)
     }
 
     /// Whether a record that was refused with [`Refusal::Metadata`] may come back.
@@ -363,5 +418,19 @@ impl<D: Ticket> Producer<D> {
         if fits && (self.spare.len() + 1) * self.config.batch_size <= SPARE_BYTES {
             self.spare.push(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+impl<D: Ticket> Producer<D> {
+    /// As [`Producer::append_in_turn`], for a caller that has not waited.
+    pub(crate) fn append(
+        &mut self,
+        topic: usize,
+        record: &Entrant<'_>,
+        patient: bool,
+        now: impl Fn() -> Now + Copy,
+    ) -> (Result<(D::Claim, i32), Refusal>, bool) {
+        self.append_in_turn(topic, record, patient, None, now)
     }
 }

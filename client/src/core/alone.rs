@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 use ottla_protocol::api::{ApiKey, Versions};
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::*;
-use ottla_protocol::records::{Compressor, DECOMPRESSED_BYTES_MAX, Decompressor, add_sequence, batches};
+use ottla_protocol::records::{
+    Codec, Compression, Compressor, DECOMPRESSED_BYTES_MAX, Decompressor, add_sequence, batches,
+};
 use ottla_protocol::wire::{Str, Uuid};
 
 use super::accumulator::{Entrant, Place, Refusal};
@@ -37,7 +39,7 @@ const PARTITIONS: i32 = 4;
 const TOPIC_ID: Uuid = Uuid(77);
 
 #[derive(Clone)]
-struct Told(Arc<Mutex<Option<BatchOutcome>>>);
+struct Told(Arc<Mutex<Option<BatchOutcome<Told>>>>);
 
 impl Ticket for Told {
     type Claim = Told;
@@ -50,9 +52,24 @@ impl Ticket for Told {
         self.clone()
     }
 
-    fn settle(self, outcome: BatchOutcome) {
+    fn settle(self, outcome: BatchOutcome<Told>) {
         let before = self.0.lock().expect("not poisoned").replace(outcome);
         assert!(before.is_none(), "a batch was settled twice (L1)");
+    }
+}
+
+impl Told {
+    /// What became of the record at `index`, and its place in the part of the batch that it went in.
+    fn outcome(&self, index: i32) -> (BatchOutcome<Told>, i32) {
+        let outcome = self.0.lock().expect("not poisoned").clone();
+        match outcome.expect("every batch has its outcome (L1)") {
+            BatchOutcome::Split(parts) => {
+                let part = parts.iter().rev().find(|(first, _)| *first <= index);
+                let (first, told) = part.expect("the first part begins with record 0");
+                told.outcome(index - first)
+            }
+            outcome => (outcome, index),
+        }
     }
 }
 
@@ -122,16 +139,21 @@ struct Run {
     /// Each record: its partition, its batch's outcome and its place in the batch.
     sent: Vec<(i32, Told, i32)>,
     healed: bool,
+    /// The `max.message.bytes` of the topic, and how many batches were split because of it.
+    message_bytes_max: usize,
+    splits: usize,
 }
 
 impl Run {
     fn new(seed: u64) -> Self {
         let now = Instant::now();
         let client = ClientConfig { bootstrap: vec![("seed".into(), 1)], ..ClientConfig::default() };
+        let lz4 = Codec::new(Compression::Lz4, None).expect("compiled in");
         let config = ProducerConfig {
             batch_size: 300,
             linger: Duration::from_millis(5),
             delivery_timeout: Duration::from_secs(3),
+            codec: if seed.is_multiple_of(2) { Codec::NONE } else { lz4 },
             ..ProducerConfig::default()
         };
         let mut machine = Producer::new(Arc::new(client), Arc::new(config), seed, now);
@@ -150,6 +172,8 @@ impl Run {
             decompressor: Decompressor::default(),
             sent: Vec::new(),
             healed: false,
+            message_bytes_max: usize::MAX,
+            splits: 0,
         }
     }
 
@@ -166,7 +190,9 @@ impl Run {
             75..=89 => self.answer(),
             90 if !self.healed => self.reset(),
             91 if !self.healed => self.move_leader(),
-            92..=94 => self.dial(),
+            // Some of these limits let no record through, others hardly two.
+            92 if !self.healed => self.message_bytes_max = [70, 100, 180, usize::MAX][self.dice.below(4)],
+            93..=95 => self.dial(),
             _ => self.pass_time(),
         }
     }
@@ -202,6 +228,10 @@ impl Run {
                     let (request, encoded) = shipment.finish(&mut self.compressor);
                     self.tell(Input::Shipped { link, encoded });
                     self.write(link, request.ask);
+                }
+                Some(Work::Split(oversized)) => {
+                    self.splits += 1;
+                    self.tell(oversized.split());
                 }
             }
         }
@@ -272,6 +302,9 @@ impl Run {
             let busy = !self.healed && self.dice.below(20) == 0;
             let appended = if log.leader != node {
                 Err(ErrorCode::NOT_LEADER_OR_FOLLOWER)
+            } else if set.len() > self.message_bytes_max {
+                // As Kafka does, before it looks at numbers.
+                Err(ErrorCode::MESSAGE_TOO_LARGE)
             } else if busy {
                 Err(ErrorCode::NOT_ENOUGH_REPLICAS)
             } else {
@@ -372,46 +405,47 @@ impl Run {
             let copies: Vec<usize> =
                 (0..).zip(&self.logs[at].values).filter(|(_, v)| **v == value).map(|p| p.0).collect();
             assert!(copies.len() <= 1, "record {value} is in the log {} times (S2)", copies.len());
-            let outcome =
-                told.0.lock().expect("not poisoned").clone().expect("every batch has its outcome (L1)");
+            let (outcome, index) = told.outcome(*index);
             match outcome {
                 BatchOutcome::Written { base_offset, .. } => {
                     let offset = i64::try_from(*copies.first().expect("acknowledged, so in the log (S1)"))
                         .expect("small");
-                    let told = base_offset.map(|base| base + i64::from(*index));
+                    let told = base_offset.map(|base| base + i64::from(index));
                     assert!(told.is_none_or(|told| told == offset), "told {told:?}, is at {offset} (S1)");
                     assert!(offset > ends[at], "record {value} is before an earlier one (S3)");
                     ends[at] = offset;
                 }
-                BatchOutcome::Failed(e) if e.outcome() == Some(Outcome::NotWritten) => {
+                BatchOutcome::Failed(e) if e.outcome() != Some(Outcome::PossiblyWritten) => {
+                    let rejected = e.outcome() == Some(Outcome::Rejected);
+                    assert!(!rejected || e.kind() == ErrorKind::RecordTooLarge, "{e}");
+                    assert!(e.outcome().is_some(), "{e} (S5)");
                     assert!(copies.is_empty(), "record {value} was said to be not written: {e} (S4, S5)");
                 }
-                BatchOutcome::Failed(e) => {
-                    assert_eq!(e.outcome(), Some(Outcome::PossiblyWritten), "{e} (S5)")
-                }
+                BatchOutcome::Failed(_) => {}
                 BatchOutcome::Refused { error, .. } => panic!("nothing is refused here: {error}"),
+                BatchOutcome::Split(_) => unreachable!("followed to its part"),
             }
         }
     }
 }
 
-/// Runs one seed; panics with the invariant that broke.
-fn run(seed: u64) -> usize {
+/// Runs one seed; panics with the invariant that broke. Returns how many records were sent, and how many batches split.
+fn run(seed: u64) -> (usize, usize) {
     let mut run = Run::new(seed);
     let steps = 500 + run.dice.below(3_000);
     (0..steps).for_each(|_| run.step());
     run.settle();
     run.check();
-    run.sent.len()
+    (run.sent.len(), run.splits)
 }
 
 #[test]
 fn a_producer_alone_keeps_its_promises_whatever_happens() {
     let seeds = std::env::var("OTTLA_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
-    let mut records = 0;
+    let (mut records, mut splits) = (0, 0);
     for seed in 0..seeds {
         match std::panic::catch_unwind(|| run(seed)) {
-            Ok(sent) => records += sent,
+            Ok(done) => (records, splits) = (records + done.0, splits + done.1),
             Err(cause) => {
                 eprintln!("replay: seed {seed} of the producer alone");
                 std::panic::resume_unwind(cause);
@@ -419,7 +453,8 @@ fn a_producer_alone_keeps_its_promises_whatever_happens() {
         }
     }
     assert!(records > 100, "the runs send records");
-    println!("{seeds} seeds, {records} records");
+    assert!(splits > 10, "batches are split");
+    println!("{seeds} seeds, {records} records, {splits} batches split");
 }
 
 #[test]

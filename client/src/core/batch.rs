@@ -1,41 +1,55 @@
 //! A batch on its way: open, sealed, encoded, and what becomes of it.
 //!
 //! It owns the bytes of the records and what is known of their fate; where the batch stands in its partition is the
-//! queue's business. Compressing, stamping and the checksum happen in [`Shipment::finish`], which a link calls without
-//! the lock. Invariant: encoded bytes are shared by reference count, so a buffer is used again only when no socket can
+//! queue's business. Compressing, stamping and the checksum happen in [`Shipment::finish`], splitting in
+//! [`Oversized::split`], which a link calls without the lock. Invariant: encoded bytes are shared by reference count, so a buffer is used again only when no socket can
 //! still be reading from it (KAFKA-19012).
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ottla_protocol::messages::{ProducePartition, ProduceRequest, ProduceTopic};
-use ottla_protocol::records::{BatchBuilder, Codec, Compression, Compressor, Stamp, stamp};
+use ottla_protocol::records::{
+    Batch as Closed, BatchBuilder, Codec, Compression, Compressor, Decompressor, HEADER_BYTES, Header,
+    RecordError, Stamp, stamp,
+};
 use ottla_protocol::wire::{Str, Uuid};
 
 use super::sequence::Numbered;
-use super::{Ask, Request};
+use super::{Ask, Input, Request};
 use crate::error::Error;
 
 /// What the machine owes to those who wait for a batch. It makes one when it opens the batch, and gives it its outcome
 /// once. Dropping the last clone before that is told, too: the machine was lost.
 pub(crate) trait Ticket: Clone + Send + 'static {
     /// What a record's owner waits with.
-    type Claim;
+    type Claim: Clone + Send;
     fn new(topic: &Str, partition: i32) -> Self;
     fn claim(&self) -> Self::Claim;
     /// Called outside the lock.
-    fn settle(self, outcome: BatchOutcome);
+    fn settle(self, outcome: BatchOutcome<Self::Claim>);
 }
 
-/// What became of a batch.
+/// What became of a batch. `C` claims the outcome of a part of it.
 #[derive(Debug, Clone)]
-pub(crate) enum BatchOutcome {
+pub(crate) enum BatchOutcome<C> {
     /// In the log. No offset after acks=0, and when the broker only knows that it had the batch before.
     Written { base_offset: Option<i64>, log_append_time: Option<i64> },
     /// Not acknowledged; the error says whether it may be written.
     Failed(Error),
     /// Refused because of these records, by their position in the batch (KIP-467). The others are not written either.
     Refused { error: Error, records: Vec<(i32, Option<Str>)> },
+    /// It was too large for its topic, and goes on in parts (KIP-126): each with the position of its first record.
+    Split(Vec<(i32, C)>),
+}
+
+/// Names a batch and its place in the order: batches rise with the time at which they were opened, over all partitions,
+/// and the parts of one that was split by the records they begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Number {
+    pub(crate) opened: u64,
+    /// The position of its first record in the batch that was opened.
+    pub(crate) from: i32,
 }
 
 #[derive(Debug)]
@@ -47,15 +61,18 @@ pub(crate) enum Body {
     Away,
     /// As it goes over the wire.
     Encoded(Bytes, Stamp),
+    /// As it went over the wire, and too large for its topic: a link is to split it.
+    Oversized(Bytes),
 }
 
 #[derive(Debug)]
 pub(crate) struct Batch<D> {
-    /// Rises with the time of opening, over all partitions.
-    pub(crate) number: u64,
+    pub(crate) number: Number,
     pub(crate) body: Body,
     /// Bytes of the records before compression: what it holds of buffer.memory.
     pub(crate) bytes: usize,
+    /// At how many bytes before compression, header included, it is full.
+    pub(crate) limit: usize,
     pub(crate) count: i32,
     /// When it was opened, milliseconds since the epoch: the timestamp of records that name none.
     pub(crate) opened_ms: i64,
@@ -63,6 +80,9 @@ pub(crate) struct Batch<D> {
     pub(crate) attempts: u32,
     /// An attempt ended without a definite answer: it may be in the log.
     pub(crate) doubtful: bool,
+    /// One of several that a larger one was split into, under the same sequence numbers. If it is in doubt, the log may
+    /// have the larger one.
+    pub(crate) part: bool,
     /// Its deliveries have been told; it only stays for its place in the sequence.
     pub(crate) settled: bool,
     pub(crate) ticket: D,
@@ -76,6 +96,14 @@ impl<D> Batch<D> {
         {
             let (buffer, stamp) = builder.into_parts();
             self.body = Body::Sealed(buffer, stamp);
+        }
+    }
+
+    /// How many bytes of a request it takes at most: what is not encoded yet may not compress.
+    pub(crate) fn wire_bytes_max(&self) -> usize {
+        match &self.body {
+            Body::Encoded(bytes, _) => bytes.len(),
+            _ => self.bytes + HEADER_BYTES,
         }
     }
 
@@ -93,15 +121,17 @@ impl<D> Batch<D> {
             Body::Sealed(buffer, stamp) => Parcel::Sealed(buffer, numbered(stamp)),
             Body::Encoded(bytes, stamp) if numbered(stamp) == stamp => Parcel::Encoded(bytes, stamp),
             Body::Encoded(bytes, stamp) => Parcel::Renumbered(bytes, numbered(stamp)),
-            // Only a sealed batch is in a queue.
-            Body::Open(_) | Body::Away => Parcel::Encoded(Bytes::new(), Stamp::default()),
+            // Only a sealed batch is in a queue, and one that is too large is not sent.
+            Body::Open(_) | Body::Away | Body::Oversized(_) => {
+                Parcel::Encoded(Bytes::new(), Stamp::default())
+            }
         }
     }
 
     /// The buffer, if nobody reads from it any more.
     pub(crate) fn into_buffer(self) -> Option<BytesMut> {
         match self.body {
-            Body::Encoded(bytes, _) => bytes.try_into_mut().ok(),
+            Body::Encoded(bytes, _) | Body::Oversized(bytes) => bytes.try_into_mut().ok(),
             Body::Sealed(buffer, _) => Some(buffer),
             Body::Open(builder) => Some(builder.into_parts().0),
             Body::Away => None,
@@ -120,17 +150,19 @@ pub(crate) enum Parcel {
 
 impl Parcel {
     fn encode(self, codec: Codec, compressor: &mut Compressor) -> (Bytes, Stamp) {
-        let (mut buffer, mut fields) = match self {
+        let (mut buffer, mut fields, fresh) = match self {
             Parcel::Encoded(bytes, stamp) => return (bytes, stamp),
             Parcel::Renumbered(bytes, stamp) => {
-                (bytes.try_into_mut().unwrap_or_else(|b| BytesMut::from(&b[..])), stamp)
+                (bytes.try_into_mut().unwrap_or_else(|b| BytesMut::from(&b[..])), stamp, false)
             }
-            Parcel::Sealed(buffer, stamp) => (buffer, stamp),
+            Parcel::Sealed(buffer, stamp) => (buffer, stamp, true),
         };
-        if codec.compression() != Compression::None && fields.compression == Compression::None {
-            let body = buffer.get(ottla_protocol::records::HEADER_BYTES..).unwrap_or_default();
-            // A codec that fails leaves the batch as it is: uncompressed records are as good.
-            if let Ok(compressed) = compressor.compress(codec, body) {
+        if fresh && codec.compression() != Compression::None {
+            let body = buffer.get(HEADER_BYTES..).unwrap_or_default();
+            // A codec that fails, or that makes more of it, leaves the batch as it is: uncompressed records are as good.
+            if let Ok(compressed) = compressor.compress(codec, body)
+                && compressed.len() < buffer.len()
+            {
                 buffer = compressed;
                 fields.compression = codec.compression();
             }
@@ -194,5 +226,50 @@ impl Shipment {
             Request { ask: Ask::Produce(request), version: self.version, timeout: self.timeout, answered },
             encoded,
         )
+    }
+}
+
+/// A batch that its topic refused as too large, lent to a link that splits it.
+#[derive(Debug)]
+pub(crate) struct Oversized {
+    /// Its partition, by the position in the machine's list.
+    pub(crate) at: usize,
+    pub(crate) number: Number,
+    /// As it was sent.
+    pub(crate) batch: Bytes,
+    /// Bytes of its records before compression.
+    pub(crate) record_bytes: usize,
+    /// How many bytes of records a part may have, before compression.
+    pub(crate) part_bytes: usize,
+}
+
+impl Oversized {
+    /// Opens the batch and writes its records into smaller ones, at least two if there are two records: work that must
+    /// not be done under the lock. The machine is to be told the result; no parts are an error.
+    pub(crate) fn split(self) -> Input {
+        let parts = self.parts();
+        debug_assert!(parts.is_ok(), "a batch that this client has encoded can be opened: {parts:?}");
+        Input::Split { at: self.at, number: self.number, parts: parts.unwrap_or_default() }
+    }
+
+    fn parts(&self) -> Result<Vec<(BytesMut, Stamp)>, RecordError> {
+        let batch = Closed::parse(self.batch.clone())?;
+        let count_max = (batch.header().count + 1) / 2;
+        let mut open = batch.open(&mut Decompressor::new(), self.record_bytes)?;
+        let mut parts = Vec::new();
+        let mut part: Option<BatchBuilder> = None;
+        while let Some(record) = open.next()? {
+            let headers: Vec<Header<'_>> = record.headers.collect();
+            let (timestamp, key, value) = (record.timestamp, record.key, record.value);
+            let full = part.take_if(|part| {
+                let bytes = part.body().len() + part.size_of(timestamp, key, value, &headers);
+                bytes > self.part_bytes || part.count() >= count_max
+            });
+            parts.extend(full.map(BatchBuilder::into_parts));
+            let part = part.get_or_insert_with(|| BatchBuilder::new(BytesMut::new(), timestamp));
+            part.append(timestamp, key, value, &headers)?;
+        }
+        parts.extend(part.map(BatchBuilder::into_parts));
+        Ok(parts)
     }
 }

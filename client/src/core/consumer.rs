@@ -568,7 +568,7 @@ impl Machine for Consumer {
             Input::Answer { link, answer } => self.answered(now, link, &answer),
             Input::Tick => self.tick(now),
             // A consumer writes no batches.
-            Input::Shipped { .. } => {}
+            Input::Shipped { .. } | Input::Split { .. } => {}
         }
         self.step(now);
     }

@@ -19,6 +19,8 @@ pub(crate) struct Ledger {
 pub(crate) struct Entry {
     pub(crate) expires: Instant,
     pub(crate) partition: usize,
+    /// How many parts of it are not settled; 1 for a batch that is whole.
+    pub(crate) parts: usize,
 }
 
 impl Ledger {
@@ -33,12 +35,40 @@ impl Ledger {
         self.first + u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
     }
 
-    /// The deliveries of the batch have been told.
-    pub(crate) fn settle(&mut self, number: u64) {
-        let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
-        if let Some(entry) = at.and_then(|at| self.entries.get_mut(at)) {
-            *entry = None;
+    fn entry(&mut self, number: u64) -> Option<&mut Option<Entry>> {
+        let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok())?;
+        self.entries.get_mut(at)
+    }
+
+    /// A batch, or a part of one, was split: so many more parts have to be settled.
+    pub(crate) fn split(&mut self, number: u64, more: usize) {
+        if let Some(Some(entry)) = self.entry(number) {
+            entry.parts += more;
         }
+    }
+
+    /// The deliveries of the batch have been told, or of one of its parts.
+    pub(crate) fn settle(&mut self, number: u64) {
+        if let Some(slot) = self.entry(number)
+            && let Some(entry) = slot
+        {
+            entry.parts = entry.parts.saturating_sub(1);
+            if entry.parts == 0 {
+                *slot = None;
+            }
+        }
+        self.advance();
+    }
+
+    /// The time of the batch is over, and so it is for all of its parts.
+    pub(crate) fn expire(&mut self, number: u64) {
+        if let Some(slot) = self.entry(number) {
+            *slot = None;
+        }
+        self.advance();
+    }
+
+    fn advance(&mut self) {
         while let Some(None) = self.entries.front() {
             self.entries.pop_front();
             self.first += 1;
@@ -72,7 +102,7 @@ mod tests {
     fn a_flush_ends_when_the_older_batches_are_settled_in_whatever_order() {
         let start = Instant::now();
         let mut ledger = Ledger::default();
-        let entry = |n: u64| Entry { expires: start + Duration::from_secs(n), partition: 0 };
+        let entry = |n: u64| Entry { expires: start + Duration::from_secs(n), partition: 0, parts: 1 };
         let numbers: Vec<u64> = (1..=3).map(|n| ledger.open(entry(n))).collect();
         let flush = ledger.next_number();
         ledger.open(entry(4));
@@ -84,5 +114,18 @@ mod tests {
         assert!(ledger.is_settled_below(flush));
         assert!(!ledger.is_settled_below(ledger.next_number()));
         assert_eq!(ledger.expired(start + Duration::from_secs(4)), Some((3, 0)));
+    }
+
+    #[test]
+    fn a_batch_that_was_split_is_settled_with_its_last_part() {
+        let mut ledger = Ledger::default();
+        let number = ledger.open(Entry { expires: Instant::now(), partition: 0, parts: 1 });
+        let flush = ledger.next_number();
+        ledger.split(number, 2);
+        ledger.settle(number);
+        ledger.settle(number);
+        assert!(!ledger.is_settled_below(flush), "one of three parts is open");
+        ledger.settle(number);
+        assert!(ledger.is_settled_below(flush));
     }
 }

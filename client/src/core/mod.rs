@@ -22,6 +22,7 @@ pub(crate) mod consumer;
 pub(crate) mod coordinator;
 mod epochs;
 pub(crate) mod fetch;
+mod fill;
 pub(crate) mod group;
 mod handover;
 mod ledger;
@@ -34,12 +35,13 @@ mod resets;
 mod sequence;
 mod session;
 mod settling;
+mod splitting;
 pub(crate) mod transaction;
 mod verdict;
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ottla_protocol::api::Versions;
 use ottla_protocol::records::Stamp;
 use ottla_protocol::wire::Str;
@@ -112,6 +114,8 @@ pub(crate) enum Work {
     Close(Error),
     /// Batches to compress, stamp and write: computing that the lock must not see.
     Produce(Box<crate::core::batch::Shipment>),
+    /// A batch to split: more of that computing.
+    Split(Box<crate::core::batch::Oversized>),
 }
 
 /// What happened.
@@ -123,6 +127,8 @@ pub(crate) enum Input {
     Answer { link: Link, answer: Answer },
     /// The batches of the last [`Work::Produce`] are encoded: what a retry sends again.
     Shipped { link: Link, encoded: Vec<(Bytes, Stamp)> },
+    /// The answer to [`Work::Split`]: the parts of a batch, their headers not yet stamped.
+    Split { at: usize, number: batch::Number, parts: Vec<(BytesMut, Stamp)> },
     /// A link could not be opened, or is gone with all that was unanswered on it.
     Lost { link: Link, cause: Error },
     /// Time passed.

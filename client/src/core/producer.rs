@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use ottla_partitioners::Spread;
 use ottla_protocol::messages::{InitProducerIdRequest, ProduceRequest};
-use ottla_protocol::records::Stamp;
+use ottla_protocol::records::{Codec, HEADER_BYTES, Stamp};
 use ottla_protocol::wire::{Str, Uuid};
 
 use super::ask::{Answer, Ask};
 use super::backoff::Backoff;
-use super::batch::{Address, Batch, BatchOutcome, Body, Shipment, Ticket};
+use super::batch::{Address, Batch, BatchOutcome, Body, Number, Shipment, Ticket};
 use super::cluster::Cluster;
+use super::fill::Fill;
 use super::ledger::Ledger;
 use super::queue::Queue;
 use super::sequence::{Identity, Sequence};
@@ -34,24 +35,33 @@ pub(super) struct Topic {
     pub(super) partitions: Vec<usize>,
     /// Where records without a place go.
     pub(super) spread: Spread,
+    /// How much goes into its batches.
+    pub(super) fill: Fill,
     /// When a batch was opened for it last.
     pub(super) used: Instant,
 }
 
-/// The produce lane of one broker.
+/// The produce lane of one broker. [`NOWHERE`] has one too, for the partitions without a leader.
 #[derive(Debug, Default)]
 pub(super) struct Outlet {
     /// Partitions whose first batch may go, in turn; each at most once.
     pub(super) ready: VecDeque<usize>,
     /// Open batches by the end of their linger; entries of batches that are open no more are dropped when met.
-    pub(super) lingering: VecDeque<(Instant, usize, u64)>,
+    pub(super) lingering: VecDeque<(Instant, usize, Number)>,
     /// Requests without an answer, oldest first: the batches of each.
-    pub(super) flights: VecDeque<Vec<(usize, u64)>>,
+    pub(super) flights: VecDeque<Vec<(usize, Number)>>,
     /// The batches that the link is encoding.
-    pub(super) shipping: Vec<(usize, u64)>,
-    /// Bytes that wait for this broker.
+    pub(super) shipping: Vec<(usize, Number)>,
+    /// Bytes that wait to be sent.
     pub(super) backlog: usize,
+    /// Bytes that wait to be sent or to be answered.
+    pub(super) held: usize,
+    /// Calls that wait for room, oldest first: their numbers, and the partition of each.
+    pub(super) line: VecDeque<(u64, usize)>,
 }
+
+/// Where partitions without a leader are.
+pub(super) const NOWHERE: i32 = -1;
 
 /// Where the producer id comes from.
 #[derive(Debug)]
@@ -70,7 +80,7 @@ pub(crate) struct Tally {
 }
 
 #[derive(Debug)]
-pub(crate) struct Producer<D> {
+pub(crate) struct Producer<D: Ticket> {
     pub(super) config: Arc<ProducerConfig>,
     pub(crate) cluster: Cluster,
     pub(super) topics: Vec<Topic>,
@@ -92,7 +102,10 @@ pub(crate) struct Producer<D> {
     has_ids: bool,
     /// Why nothing is accepted any more.
     pub(super) ended: Option<Error>,
-    pub(super) news: Vec<(D, BatchOutcome)>,
+    pub(super) news: Vec<(D, BatchOutcome<D::Claim>)>,
+    /// How many calls wait for room, and how many ever did.
+    pub(super) lined_up: usize,
+    pub(super) turns: u64,
     pub(super) tally: Tally,
 }
 
@@ -126,6 +139,8 @@ impl<D: Ticket> Producer<D> {
             has_ids: true,
             ended: None,
             news: Vec::new(),
+            lined_up: 0,
+            turns: 0,
             tally: Tally::default(),
         }
     }
@@ -143,32 +158,46 @@ impl<D: Ticket> Producer<D> {
         }
     }
 
-    /// Puts a partition on its leader's list if its first batch may go. To be called after whatever may have changed that.
+    /// Puts a partition on its leader's list if its first batch may go, or takes it off if that may not go any more. To be
+    /// called after whatever may have changed that.
     pub(super) fn list(&mut self, at: usize) {
         let identity = self.identity();
         let queue = &mut self.queues[at];
-        if !queue.listed
-            && self.transaction.as_ref().is_none_or(|transaction| transaction.admits(at))
-            && let Some(node) = queue.may_send(self.config.idempotence, identity)
-        {
-            queue.listed = true;
-            self.outlets.entry(node).or_default().ready.push_back(at);
-            self.cluster.want(Link { node, lane: Lane::Produce });
+        let admitted = self.transaction.as_ref().is_none_or(|transaction| transaction.admits(at));
+        let node = queue.may_send(self.config.idempotence, identity).filter(|_| admitted);
+        match (queue.listed, node) {
+            (false, Some(node)) => {
+                self.outlets.entry(node).or_default().ready.push_back(at);
+                self.cluster.want(Link { node, lane: Lane::Produce });
+            }
+            (true, None) => {
+                let outlet = queue.leader.and_then(|node| self.outlets.get_mut(&node));
+                outlet.into_iter().for_each(|outlet| outlet.ready.retain(|listed| *listed != at));
+            }
+            _ => {}
         }
+        queue.listed = node.is_some();
     }
 
     pub(super) fn list_all(&mut self) {
         (0..self.queues.len()).for_each(|at| self.list(at));
     }
 
+    /// Changes what a partition holds: the only way, so that its outlet always knows.
+    pub(super) fn change<T>(&mut self, at: usize, change: impl FnOnce(&mut Queue<D>) -> T) -> T {
+        let queue = &mut self.queues[at];
+        let (waiting, out) = (queue.waiting_bytes, queue.out_bytes);
+        let changed = change(queue);
+        let outlet = self.outlets.entry(queue.leader.unwrap_or(NOWHERE)).or_default();
+        outlet.backlog = (outlet.backlog + queue.waiting_bytes).saturating_sub(waiting);
+        outlet.held = (outlet.held + queue.waiting_bytes + queue.out_bytes).saturating_sub(waiting + out);
+        changed
+    }
+
     /// Closes the open batch of a partition.
     pub(super) fn seal(&mut self, at: usize, full: bool) {
-        let queue = &mut self.queues[at];
-        let before = queue.waiting_bytes;
-        if queue.seal() {
-            if let Some(outlet) = queue.leader.and_then(|node| self.outlets.get_mut(&node)) {
-                outlet.backlog += queue.waiting_bytes - before;
-            }
+        if self.change(at, Queue::seal) {
+            let queue = &self.queues[at];
             self.topics[queue.topic].spread.batch_sealed(queue.index, full);
             self.list(at);
         }
@@ -180,19 +209,25 @@ impl<D: Ticket> Producer<D> {
         if queue.leader == leader {
             return;
         }
-        if let Some(old) = queue.leader.and_then(|node| self.outlets.get_mut(&node)) {
-            old.ready.retain(|listed| *listed != at);
-            old.lingering.retain(|(_, lingering, _)| *lingering != at);
-            old.backlog = old.backlog.saturating_sub(queue.waiting_bytes);
-        }
+        let (waiting, out) = (queue.waiting_bytes, queue.out_bytes);
+        let old = self.outlets.entry(queue.leader.unwrap_or(NOWHERE)).or_default();
+        old.ready.retain(|listed| *listed != at);
+        old.lingering.retain(|(_, lingering, _)| *lingering != at);
+        old.backlog = old.backlog.saturating_sub(waiting);
+        old.held = old.held.saturating_sub(waiting + out);
+        let (moved, line) = std::mem::take(&mut old.line).into_iter().partition(|(_, place)| *place == at);
+        old.line = line;
         queue.leader = leader;
         queue.listed = false;
         if let Some(retry_at) = queue.retry_at.take() {
             self.retries.remove(&(retry_at, at));
         }
-        if let Some(node) = leader {
-            self.outlets.entry(node).or_default().backlog += queue.waiting_bytes;
-        }
+        let new = self.outlets.entry(leader.unwrap_or(NOWHERE)).or_default();
+        new.backlog += waiting;
+        new.held += waiting + out;
+        let moved: VecDeque<_> = moved;
+        new.line.extend(moved);
+        new.line.make_contiguous().sort_unstable();
         // Its linger belongs to the old leader's list, and it is late already.
         self.seal(at, false);
         self.list(at);
@@ -240,16 +275,7 @@ impl<D: Ticket> Producer<D> {
 
     /// Gives up what may be in the log already, where sending it again cannot tell.
     pub(super) fn give_up_doubtful(&mut self, at: usize, error: &Error) {
-        let (doubtful, waiting) = std::mem::take(&mut self.queues[at].waiting)
-            .into_iter()
-            .partition(|batch: &Batch<D>| batch.doubtful);
-        self.queues[at].waiting = waiting;
-        let doubtful: VecDeque<Batch<D>> = doubtful;
-        for batch in doubtful {
-            self.queues[at].waiting_bytes -= batch.bytes;
-            if let Some(outlet) = self.queues[at].leader.and_then(|node| self.outlets.get_mut(&node)) {
-                outlet.backlog = outlet.backlog.saturating_sub(batch.bytes);
-            }
+        for batch in self.change(at, Queue::take_doubtful) {
             self.give_up(at, batch, error.clone(), Outcome::PossiblyWritten);
         }
     }
@@ -311,23 +337,31 @@ impl<D: Ticket> Producer<D> {
         let mut shipping = Vec::new();
         let mut bytes = 0;
         while let Some(at) = self.outlets.get(&link.node).and_then(|outlet| outlet.ready.front().copied()) {
-            let queue = &mut self.queues[at];
-            let size = queue.waiting.front().map_or(0, |batch| batch.bytes);
+            let first = self.queues[at].waiting.front();
+            let size = first.map_or(0, Batch::wire_bytes_max);
+            let oversized = first.is_some_and(|batch| matches!(batch.body, Body::Oversized(_)));
             let again = shipping.iter().any(|(shipped, _)| *shipped == at);
-            if again || (bytes + size > self.config.max_request_size && bytes > 0) {
+            if again || (bytes > 0 && (oversized || bytes + size > self.config.max_request_size)) {
                 break;
             }
             let outlet = self.outlets.entry(link.node).or_default();
             outlet.ready.pop_front();
-            outlet.backlog = outlet.backlog.saturating_sub(size);
-            queue.listed = false;
-            if let Some(batch) = queue.send(link.node, self.config.idempotence, identity) {
+            self.queues[at].listed = false;
+            if oversized {
+                return self.lend_oversized(at);
+            }
+            let (idempotent, transactional) = (self.config.idempotence, self.transaction.is_some());
+            let sent = self.change(at, |queue| {
+                let batch = queue.send(link.node, idempotent, identity)?;
+                Some((batch.number, batch.lend(transactional)))
+            });
+            if let Some((number, parcel)) = sent {
                 bytes += size;
-                shipping.push((at, batch.number));
+                shipping.push((at, number));
+                let queue = &self.queues[at];
                 let topic = &self.topics[queue.topic];
-                let parcel = queue.out.iter_mut().find(|b| Some(b.number) == shipping.last().map(|s| s.1));
                 let address = Address { topic: topic.name.clone(), topic_id: topic.id, index: queue.index };
-                parcels.extend(parcel.map(|batch| (address, batch.lend(self.transaction.is_some()))));
+                parcels.push((address, parcel));
             }
             self.list(at);
         }
@@ -353,7 +387,11 @@ impl<D: Ticket> Producer<D> {
         let Some(outlet) = self.outlets.get_mut(&link.node) else { return };
         let shipping = std::mem::take(&mut outlet.shipping);
         for ((at, number), (bytes, stamp)) in shipping.iter().zip(encoded) {
-            if let Some(batch) = self.queues[*at].out.iter_mut().find(|b| b.number == *number) {
+            let queue = &mut self.queues[*at];
+            if let Some(batch) = queue.out.iter_mut().find(|b| b.number == *number) {
+                if batch.attempts == 1 && self.config.codec != Codec::NONE {
+                    self.topics[queue.topic].fill.compressed(batch.bytes + HEADER_BYTES, bytes.len());
+                }
                 batch.body = Body::Encoded(bytes, stamp);
             }
         }
@@ -361,7 +399,7 @@ impl<D: Ticket> Producer<D> {
             // Nobody will answer: what the link has is as good as sent.
             self.outlets.entry(link.node).or_default().flights.pop_back();
             for (at, number) in shipping {
-                if let Some(batch) = self.queues[at].take_out(number) {
+                if let Some(batch) = self.change(at, |queue| queue.take_out(number)) {
                     self.settle(batch, BatchOutcome::Written { base_offset: None, log_append_time: None });
                 }
                 self.list(at);
@@ -515,8 +553,8 @@ impl<D: Ticket> Producer<D> {
             self.queues[at].retry_at = None;
             self.list(at);
         }
-        while let Some((number, at)) = self.ledger.expired(now) {
-            self.expire(now, number, at);
+        while let Some((opened, at)) = self.ledger.expired(now) {
+            self.expire(now, opened, at);
         }
         self.cluster.step(now);
     }
@@ -527,13 +565,14 @@ fn not_transactional() -> Error {
 }
 
 impl<D: Ticket> Machine for Producer<D> {
-    type News = (D, BatchOutcome);
+    type News = (D, BatchOutcome<D::Claim>);
 
     fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Opened { link, versions } => self.cluster.opened(link, versions),
             Input::Lost { link, cause } => self.lost(now, link, &cause),
             Input::Shipped { link, encoded } => self.shipped(link, encoded),
+            Input::Split { at, number, parts } => self.split(now, at, number, parts),
             Input::Tick => self.tick(now),
             Input::Answer { link, answer } => {
                 self.cluster.alive(link);

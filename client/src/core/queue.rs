@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::batch::Batch;
+use super::batch::{Batch, Body, Number};
 use super::sequence::{Identity, Sequence};
 use crate::planted::{Defect, planted};
 
@@ -32,6 +32,8 @@ pub(crate) struct Queue<D> {
     pub(crate) listed: bool,
     /// Bytes of the batches that wait.
     pub(crate) waiting_bytes: usize,
+    /// Bytes of the batches that are out.
+    pub(crate) out_bytes: usize,
     /// The offset after the last record that was acknowledged.
     pub(crate) acknowledged: i64,
 }
@@ -50,6 +52,7 @@ impl<D> Queue<D> {
             retry_at: None,
             listed: false,
             waiting_bytes: 0,
+            out_bytes: 0,
             acknowledged: -1,
         }
     }
@@ -67,8 +70,9 @@ impl<D> Queue<D> {
     /// `None` while it is unknown. `window`: the batches that may be out without idempotence.
     pub(crate) fn may_send(&self, idempotent: bool, identity: Option<Identity>) -> Option<i32> {
         let leader = self.leader.filter(|_| self.retry_at.is_none())?;
-        let first = self.waiting.front()?;
-        if !idempotent {
+        // One that a link has taken to split it comes back in pieces.
+        let first = self.waiting.front().filter(|batch| !matches!(batch.body, Body::Away))?;
+        if !idempotent || matches!(first.body, Body::Oversized(..)) {
             return Some(leader);
         }
         let settled_elsewhere = self.out.is_empty() || self.out_on == Some(leader);
@@ -98,6 +102,13 @@ impl<D> Queue<D> {
         }
     }
 
+    /// One part of a batch that may be in the log as a whole was written: so the whole is not, nor are the other parts.
+    pub(crate) fn clear_doubt_of_parts(&mut self, number: Number) {
+        for batch in self.waiting.iter_mut().filter(|batch| batch.number.opened == number.opened) {
+            (batch.doubtful, batch.part) = (false, false);
+        }
+    }
+
     /// Takes the first waiting batch, numbered and on its way to `node`. Only when [`Queue::may_send`] said so.
     pub(crate) fn send(
         &mut self,
@@ -117,6 +128,7 @@ impl<D> Queue<D> {
             batch.numbered = identity.map(|fresh| self.sequence.number(batch.count, fresh));
         }
         batch.attempts += 1;
+        self.out_bytes += batch.bytes;
         self.out_on = Some(node);
         let at = self.out.partition_point(|out| out.number < batch.number);
         self.out.insert(at, batch);
@@ -124,9 +136,49 @@ impl<D> Queue<D> {
     }
 
     /// Takes back a batch that is out.
-    pub(crate) fn take_out(&mut self, number: u64) -> Option<Batch<D>> {
+    pub(crate) fn take_out(&mut self, number: Number) -> Option<Batch<D>> {
         let at = self.out.iter().position(|batch| batch.number == number)?;
-        self.out.remove(at)
+        let batch = self.out.remove(at)?;
+        self.out_bytes -= batch.bytes;
+        Some(batch)
+    }
+
+    /// Takes back what is not out of a batch whose time is over: the batch itself or, one call each, its parts.
+    pub(crate) fn take_expired(&mut self, opened: u64) -> Option<Batch<D>> {
+        let part = self.waiting.iter().map(|batch| batch.number).find(|number| number.opened == opened);
+        match part {
+            Some(number) => self.take_waiting(number),
+            None => self.open.take_if(|batch| batch.number.opened == opened),
+        }
+    }
+
+    /// Takes back a batch that waits.
+    pub(crate) fn take_waiting(&mut self, number: Number) -> Option<Batch<D>> {
+        let at = self.waiting.iter().position(|batch| batch.number == number)?;
+        let batch = self.waiting.remove(at)?;
+        self.waiting_bytes -= batch.bytes;
+        Some(batch)
+    }
+
+    /// Takes back all that may be in the log and waits to be sent again.
+    pub(crate) fn take_doubtful(&mut self) -> VecDeque<Batch<D>> {
+        let all = std::mem::take(&mut self.waiting).into_iter();
+        let (doubtful, waiting): (VecDeque<_>, _) = all.partition(|batch| batch.doubtful);
+        self.waiting = waiting;
+        self.waiting_bytes -= doubtful.iter().map(|batch| batch.bytes).sum::<usize>();
+        doubtful
+    }
+
+    /// Takes back all that has not been sent, or waits to be sent again.
+    pub(crate) fn take_unsent(&mut self) -> impl Iterator<Item = Batch<D>> + use<D> {
+        self.waiting_bytes = 0;
+        std::mem::take(&mut self.waiting).into_iter().chain(self.open.take())
+    }
+
+    /// Takes back all that is out.
+    pub(crate) fn take_all_out(&mut self) -> VecDeque<Batch<D>> {
+        self.out_bytes = 0;
+        std::mem::take(&mut self.out)
     }
 
     /// Puts a batch back to its place among those that wait.
@@ -143,7 +195,7 @@ impl<D> Queue<D> {
     }
 
     /// Whether a batch before this one is out or waits.
-    pub(crate) fn has_earlier(&self, number: u64) -> bool {
+    pub(crate) fn has_earlier(&self, number: Number) -> bool {
         let unresolved = |batch: &Batch<D>| batch.number < number && !batch.settled;
         self.out.front().is_some_and(unresolved) || self.waiting.front().is_some_and(unresolved)
     }

@@ -12,8 +12,9 @@ use ottla_protocol::wire::{Str, Uuid};
 
 use super::Link;
 use super::backoff::Backoff;
-use super::batch::{Batch, BatchOutcome, Body, Ticket};
+use super::batch::{Batch, BatchOutcome, Body, Number, Ticket};
 use super::producer::{Name, Producer};
+use super::queue::Queue;
 use super::sequence::Identity;
 use super::transaction::{BUSY_WAIT, Transaction};
 use super::verdict::{Situation, Verdict, judge};
@@ -76,23 +77,28 @@ impl<D: Ticket> Producer<D> {
         now: Instant,
         node: i32,
         at: usize,
-        number: u64,
+        number: Number,
         answer: &ProducedPartition,
     ) {
+        let Some(mut batch) = self.change(at, |queue| queue.take_out(number)) else { return };
         let queue = &mut self.queues[at];
-        let Some(mut batch) = queue.take_out(number) else { return };
         let situation = Situation {
             idempotent: self.config.idempotence,
             transactional: self.transaction.is_some(),
             earlier_unresolved: queue.has_earlier(number),
             broken: queue.sequence.is_broken(),
             doubtful: batch.doubtful,
+            part: batch.part,
+            divisible: batch.count > 1,
             log_moved: answer.log_start_offset > queue.acknowledged,
         };
         match judge(answer.error_code, situation) {
             Verdict::Written => {
                 queue.acknowledged = answer.base_offset.saturating_add(i64::from(batch.count));
                 batch.numbered.into_iter().for_each(|numbered| queue.sequence.prove(numbered));
+                if batch.part {
+                    queue.clear_doubt_of_parts(number);
+                }
                 let log_append_time = (answer.log_append_time_ms >= 0).then_some(answer.log_append_time_ms);
                 let base_offset = (answer.base_offset >= 0).then_some(answer.base_offset);
                 self.settle(batch, BatchOutcome::Written { base_offset, log_append_time });
@@ -119,10 +125,16 @@ impl<D: Ticket> Producer<D> {
                     self.give_up_doubtful(at, &self.describe(at, answer));
                 }
             }
+            Verdict::Split => {
+                let error = self.describe(at, answer);
+                self.refuse_size(now, at, batch, error);
+            }
             Verdict::Fail(outcome) => {
                 let error = self.describe(at, answer);
                 let numbered = batch.numbered.is_some();
-                if answer.record_errors.is_empty() || batch.settled {
+                // Names say nothing while an earlier attempt may have been written.
+                let named = !answer.record_errors.is_empty() && outcome == Outcome::NotWritten;
+                if !named || batch.settled {
                     self.give_up(at, batch, error, outcome);
                 } else {
                     let records = answer.record_errors.iter();
@@ -147,14 +159,22 @@ impl<D: Ticket> Producer<D> {
         self.queues[at].sequence.break_off();
         if self.queues[at].sequence.is_exhausted() && matches!(self.name, Name::Known(_)) {
             self.name = Name::Unknown { ask_after: now };
+            // None of the others may number a batch either, until there is a new one.
+            self.list_all();
         }
+        self.list(at);
     }
 
     pub(super) fn describe(&self, at: usize, answer: &ProducedPartition) -> Error {
         let queue = &self.queues[at];
         let code = answer.error_code;
         let text = answer.error_message.as_ref().map(|m| format!(": {m}")).unwrap_or_default();
-        let message = format!("{}-{}: {code}{text}", self.topics[queue.topic].name, queue.index);
+        let limit = match code {
+            ErrorCode::MESSAGE_TOO_LARGE => ", which is max.message.bytes",
+            ErrorCode::RECORD_LIST_TOO_LARGE => ", which is segment.bytes",
+            _ => "",
+        };
+        let message = format!("{}-{}: {code}{limit}{text}", self.topics[queue.topic].name, queue.index);
         let kind = match code {
             ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => ErrorKind::RecordTooLarge,
             ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
@@ -179,8 +199,8 @@ impl<D: Ticket> Producer<D> {
     }
 
     /// No definite answer came for a batch that is out.
-    pub(super) fn try_again(&mut self, now: Instant, at: usize, number: u64, error: Error) {
-        if let Some(mut batch) = self.queues[at].take_out(number) {
+    pub(super) fn try_again(&mut self, now: Instant, at: usize, number: Number, error: Error) {
+        if let Some(mut batch) = self.change(at, |queue| queue.take_out(number)) {
             batch.doubtful = true;
             self.transaction.iter_mut().for_each(Transaction::doubt);
             self.again(now, at, batch, error, false);
@@ -214,20 +234,9 @@ impl<D: Ticket> Producer<D> {
     }
 
     pub(super) fn put_back(&mut self, at: usize, batch: Batch<D>) {
-        let identity = self.identity();
-        let queue = &mut self.queues[at];
-        if let Some(outlet) = queue.leader.and_then(|node| self.outlets.get_mut(&node)) {
-            outlet.backlog += batch.bytes;
-        }
-        queue.put_back(batch);
-        // The batch in front is another one now: it may have to wait for its turn.
-        if queue.listed && queue.may_send(self.config.idempotence, identity).is_none() {
-            let node = self.queues[at].leader;
-            self.queues[at].listed = false;
-            if let Some(outlet) = node.and_then(|node| self.outlets.get_mut(&node)) {
-                outlet.ready.retain(|listed| *listed != at);
-            }
-        }
+        self.change(at, |queue| queue.put_back(batch));
+        // The batch in front may be another one now, which has to wait for its turn.
+        self.list(at);
     }
 
     // How a batch ends.
@@ -242,7 +251,7 @@ impl<D: Ticket> Producer<D> {
     }
 
     /// Gives a batch its outcome and its memory back.
-    pub(super) fn settle(&mut self, batch: Batch<D>, outcome: BatchOutcome) {
+    pub(super) fn settle(&mut self, batch: Batch<D>, outcome: BatchOutcome<D::Claim>) {
         if !batch.settled {
             self.resolve(&batch, outcome);
         }
@@ -252,7 +261,7 @@ impl<D: Ticket> Producer<D> {
         }
     }
 
-    pub(super) fn resolve(&mut self, batch: &Batch<D>, outcome: BatchOutcome) {
+    pub(super) fn resolve(&mut self, batch: &Batch<D>, outcome: BatchOutcome<D::Claim>) {
         let records = u64::try_from(batch.count).unwrap_or(0);
         match &outcome {
             BatchOutcome::Written { .. } => self.tally.delivered += records,
@@ -260,17 +269,19 @@ impl<D: Ticket> Producer<D> {
                 self.tally.unknown += records
             }
             BatchOutcome::Failed(_) | BatchOutcome::Refused { .. } => self.tally.failed += records,
+            BatchOutcome::Split(_) => {}
         }
         if let BatchOutcome::Failed(error) | BatchOutcome::Refused { error, .. } = &outcome {
             self.transaction.iter_mut().for_each(|transaction| transaction.fail(error));
         }
-        self.ledger.settle(batch.number);
+        self.ledger.settle(batch.number.opened);
         self.news.push((batch.ticket.clone(), outcome));
     }
 
-    /// The time of a batch is over. One that is out keeps its place, for its number and for its bytes (faults 4, B1).
-    pub(super) fn expire(&mut self, now: Instant, number: u64, at: usize) {
-        let queue = &mut self.queues[at];
+    /// The time of a batch is over, and that of its parts. One that is out keeps its place, for its number and for its bytes
+    /// (faults 4, B1).
+    pub(super) fn expire(&mut self, now: Instant, opened: u64, at: usize) {
+        let queue = &self.queues[at];
         let name = self.topics[queue.topic].name.clone();
         let message =
             format!("{name}-{}: not acknowledged within {:?}", queue.index, self.config.delivery_timeout);
@@ -278,39 +289,31 @@ impl<D: Ticket> Producer<D> {
         if let Some(cause) = self.cluster.failure() {
             error = error.with_source(cause.clone());
         }
-        if let Some(place) = queue.out.iter().position(|b| b.number == number) {
-            let mut batch = queue.out.remove(place).filter(|_| !planted(Defect::SilentExpiry));
-            if let Some(batch) = &mut batch {
-                batch.settled = true;
+        let mut out = std::mem::take(&mut self.queues[at].out);
+        for batch in out.iter_mut().filter(|batch| batch.number.opened == opened && !batch.settled) {
+            batch.settled = true;
+            if !planted(Defect::SilentExpiry) {
                 let known = planted(Defect::FalseNotWritten);
                 let outcome = if known { Outcome::NotWritten } else { Outcome::PossiblyWritten };
-                self.resolve(batch, BatchOutcome::Failed(error.with_outcome(outcome)));
+                self.resolve(batch, BatchOutcome::Failed(error.clone().with_outcome(outcome)));
             }
-            let queue = &mut self.queues[at];
-            batch.into_iter().for_each(|batch| queue.out.insert(place, batch));
-        } else if let Some(place) = queue.waiting.iter().position(|b| b.number == number) {
-            if let Some(batch) = queue.waiting.remove(place) {
-                queue.waiting_bytes -= batch.bytes;
-                if let Some(outlet) = queue.leader.and_then(|node| self.outlets.get_mut(&node)) {
-                    outlet.backlog = outlet.backlog.saturating_sub(batch.bytes);
-                }
-                if batch.numbered.is_some() {
-                    self.break_off(now, at);
-                }
-                let outcome = if batch.doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
-                self.give_up(at, batch, error, outcome);
-            }
-        } else if let Some(batch) = queue.open.take_if(|b| b.number == number) {
-            self.give_up(at, batch, error, Outcome::NotWritten);
         }
-        self.ledger.settle(number);
+        self.queues[at].out = out;
+        while let Some(batch) = self.change(at, |queue| queue.take_expired(opened)) {
+            if batch.numbered.is_some() {
+                self.break_off(now, at);
+            }
+            let outcome = if batch.doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
+            self.give_up(at, batch, error.clone(), outcome);
+        }
+        self.ledger.expire(opened);
         self.list(at);
     }
 
     /// Nothing goes on: every batch is settled with this error, and every later call fails with it.
     pub(crate) fn end(&mut self, error: Error) {
         for at in 0..self.queues.len() {
-            for batch in std::mem::take(&mut self.queues[at].out) {
+            for batch in self.change(at, Queue::take_all_out) {
                 let error = error.clone().with_outcome(Outcome::PossiblyWritten);
                 self.settle(batch, BatchOutcome::Failed(error));
             }
@@ -322,10 +325,8 @@ impl<D: Ticket> Producer<D> {
     /// Whatever waits to be sent, or to be sent again, is settled with this error.
     pub(super) fn drop_unsent(&mut self, error: &Error) {
         for at in 0..self.queues.len() {
-            let queue = &mut self.queues[at];
-            (queue.waiting_bytes, queue.listed) = (0, false);
-            let batches = std::mem::take(&mut queue.waiting).into_iter().chain(queue.open.take());
-            for batch in batches {
+            self.queues[at].listed = false;
+            for batch in self.change(at, Queue::take_unsent) {
                 let outcome = if batch.doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
                 self.settle(batch, BatchOutcome::Failed(error.clone().with_outcome(outcome)));
             }
@@ -333,7 +334,6 @@ impl<D: Ticket> Producer<D> {
         for outlet in self.outlets.values_mut() {
             outlet.ready.clear();
             outlet.lingering.clear();
-            outlet.backlog = 0;
         }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Verdict {
     /// Send it again under a new identity: the broker misses an earlier number, or has forgotten us, and this batch is
     /// certainly not in the log.
     Renumber,
+    /// Send it again in parts (KIP-126).
+    Split,
     /// Give it up.
     Fail(Outcome),
 }
@@ -36,6 +38,10 @@ pub(crate) struct Situation {
     pub(crate) broken: bool,
     /// An earlier attempt ended without an answer: the batch may be in the log already.
     pub(crate) doubtful: bool,
+    /// It is part of a batch that was split while that was in doubt.
+    pub(crate) part: bool,
+    /// It has more than one record.
+    pub(crate) divisible: bool,
     /// The log no longer holds the last batch that was acknowledged: retention has removed what we wrote (KIP-360).
     pub(crate) log_moved: bool,
 }
@@ -54,12 +60,20 @@ pub(crate) fn judge(code: ErrorCode, at: Situation) -> Verdict {
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if at.idempotent && at.earlier_unresolved => {
             Verdict::Retry { refresh: false }
         }
-        // The broker remembers our last five batches, and this is not among them.
-        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if at.idempotent && at.broken => Verdict::Renumber,
+        // The broker remembers our last five batches, and this is not among them; a part of one of them might be.
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
+            if at.idempotent && at.broken && !(at.part && at.doubtful) =>
+        {
+            Verdict::Renumber
+        }
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER => Verdict::Fail(Outcome::PossiblyWritten),
         ErrorCode::UNKNOWN_PRODUCER_ID if at.renumbers() && at.log_moved => Verdict::Renumber,
         ErrorCode::UNKNOWN_PRODUCER_ID => Verdict::Fail(Outcome::PossiblyWritten),
         ErrorCode::INVALID_PRODUCER_EPOCH if at.renumbers() => Verdict::Renumber,
+        ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE if at.divisible => Verdict::Split,
+        ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE if !at.doubtful => {
+            Verdict::Fail(Outcome::Rejected)
+        }
         code if code.is_retriable() => Verdict::Retry { refresh: code.needs_refresh() },
         code => Verdict::Fail(match code.write() {
             Write::NotWritten if !at.doubtful => Outcome::NotWritten,
@@ -78,6 +92,8 @@ mod tests {
         earlier_unresolved: false,
         broken: false,
         doubtful: false,
+        part: false,
+        divisible: true,
         log_moved: false,
     };
 
@@ -130,6 +146,26 @@ mod tests {
         check(ErrorCode::TOPIC_AUTHORIZATION_FAILED, PLAIN, Verdict::Fail(Outcome::NotWritten));
         let doubt = Situation { doubtful: true, ..PLAIN };
         check(ErrorCode::TOPIC_AUTHORIZATION_FAILED, doubt, Verdict::Fail(Outcome::PossiblyWritten));
+    }
+
+    #[test]
+    fn what_is_too_large_is_split_down_to_the_record_and_that_one_is_rejected() {
+        for code in [ErrorCode::MESSAGE_TOO_LARGE, ErrorCode::RECORD_LIST_TOO_LARGE] {
+            check(code, PLAIN, Verdict::Split);
+            check(code, Situation { doubtful: true, ..PLAIN }, Verdict::Split);
+            let single = Situation { divisible: false, ..PLAIN };
+            check(code, single, Verdict::Fail(Outcome::Rejected));
+            let doubt = Situation { doubtful: true, ..single };
+            check(code, doubt, Verdict::Fail(Outcome::PossiblyWritten));
+        }
+    }
+
+    #[test]
+    fn a_part_out_of_order_says_nothing_while_the_whole_may_be_in_the_log() {
+        let part = Situation { broken: true, part: true, ..PLAIN };
+        check(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, part, Verdict::Renumber);
+        let doubt = Situation { doubtful: true, ..part };
+        check(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, doubt, Verdict::Fail(Outcome::PossiblyWritten));
     }
 
     #[test]

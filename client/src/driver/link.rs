@@ -181,6 +181,10 @@ impl<M: Machine> Io<M> {
                 self.shared.with(|machine, now| machine.handle(now, Input::Shipped { link, encoded }))?;
                 result
             }
+            Work::Split(oversized) => {
+                let split = oversized.split();
+                self.shared.with(|machine, now| machine.handle(now, split))
+            }
         }
     }
 

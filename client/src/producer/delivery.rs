@@ -36,14 +36,14 @@ pub struct RecordMetadata {
 pub(crate) struct Shared {
     topic: Str,
     partition: i32,
-    outcome: OnceLock<BatchOutcome>,
+    outcome: OnceLock<BatchOutcome<Arc<Shared>>>,
     waiters: Mutex<Vec<Waker>>,
     promises: AtomicUsize,
 }
 
 impl Shared {
     /// Whether this outcome was the first.
-    fn set(&self, outcome: BatchOutcome) -> bool {
+    fn set(&self, outcome: BatchOutcome<Arc<Shared>>) -> bool {
         let first = self.outcome.set(outcome).is_ok();
         let waiters = std::mem::take(&mut *self.waiters.lock());
         waiters.into_iter().for_each(Waker::wake);
@@ -69,7 +69,7 @@ impl Ticket for Promise {
         self.0.clone()
     }
 
-    fn settle(self, outcome: BatchOutcome) {
+    fn settle(self, outcome: BatchOutcome<Arc<Shared>>) {
         let first = self.0.set(outcome);
         debug_assert!(first, "a batch is settled once");
     }
@@ -121,13 +121,7 @@ impl Delivery {
     /// The outcome, if it is there; never waits.
     #[inline]
     pub fn now(&self) -> Option<Result<RecordMetadata, Error>> {
-        self.batch.outcome.get().map(|outcome| self.read(outcome))
-    }
-
-    /// For the simulator: whether somebody waits although the outcome is there.
-    #[inline]
-    fn read(&self, outcome: &BatchOutcome) -> Result<RecordMetadata, Error> {
-        match outcome {
+        Some(match self.batch.outcome.get()? {
             BatchOutcome::Written { base_offset, log_append_time } => Ok(RecordMetadata {
                 partition: self.batch.partition,
                 offset: base_offset.map(|base| base.saturating_add(i64::from(self.index))),
@@ -135,6 +129,18 @@ impl Delivery {
             }),
             BatchOutcome::Failed(error) => Err(error.clone()),
             BatchOutcome::Refused { error, records } => Err(self.refused(error, records)),
+            BatchOutcome::Split(parts) => return self.in_part(parts).now(),
+        })
+    }
+
+    /// The same record's delivery, where its batch was split.
+    #[cold]
+    fn in_part(&self, parts: &[(i32, Arc<Shared>)]) -> Delivery {
+        let part = parts.iter().rev().find(|(first, _)| *first <= self.index);
+        match part {
+            Some((first, batch)) => Delivery { batch: batch.clone(), index: self.index - first },
+            // The first part begins with record 0.
+            None => Delivery { batch: self.batch.clone(), index: self.index },
         }
     }
 
@@ -162,19 +168,22 @@ impl Future for Delivery {
     type Output = Result<RecordMetadata, Error>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(outcome) = self.now() {
-            return Poll::Ready(outcome);
-        }
-        let mut waiters = self.batch.waiters.lock();
-        // The outcome may have come before the lock; after it, whoever sets it finds the waker.
-        match self.now() {
-            Some(outcome) => Poll::Ready(outcome),
-            None => {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            if let Some(outcome) = self.now() {
+                return Poll::Ready(outcome);
+            }
+            if let Some(BatchOutcome::Split(parts)) = self.batch.outcome.get() {
+                *self = self.in_part(parts);
+                continue;
+            }
+            let mut waiters = self.batch.waiters.lock();
+            // The outcome may have come before the lock; after it, whoever sets it finds the waker.
+            if self.batch.outcome.get().is_none() {
                 if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
                     waiters.push(cx.waker().clone());
                 }
-                Poll::Pending
+                return Poll::Pending;
             }
         }
     }

@@ -309,6 +309,17 @@ impl Topic {
 
     #[inline]
     fn append(&self, payload: &Payload<'_>, patient: bool) -> Result<Delivery, Refusal> {
+        self.append_in_turn(payload, patient, None)
+    }
+
+    /// `turn`: the caller's place in the line of those who wait for room.
+    #[inline]
+    fn append_in_turn(
+        &self,
+        payload: &Payload<'_>,
+        patient: bool,
+        turn: Option<u64>,
+    ) -> Result<Delivery, Refusal> {
         let Inner { door, config } = &*self.producer.0;
         let place = match (payload.partition, &config.partitioner) {
             (Some(partition), _) => Place::Partition(partition),
@@ -318,7 +329,8 @@ impl Topic {
         let Payload { key, value, headers, timestamp, .. } = *payload;
         let entrant = Entrant { place, timestamp, key, value, headers };
         let clock = || Now { instant: now(), wall_ms: door.world.wall_ms() };
-        let appended = door.with_hot(|machine| machine.append(self.at, &entrant, patient, clock));
+        let appended =
+            door.with_hot(|machine| machine.append_in_turn(self.at, &entrant, patient, turn, clock));
         let (batch, index) = appended.map_err(Refusal::Failed)??;
         Ok(Delivery::new(batch, index))
     }
@@ -354,6 +366,7 @@ impl Topic {
         let Inner { door, config } = &*self.producer.0;
         let deadline = tokio::time::Instant::now() + config.max_block;
         let mut refusal = first;
+        let mut turn: Option<Turn<'_>> = None;
         loop {
             pause(&*door.world).await;
             let topic = self.at;
@@ -365,7 +378,9 @@ impl Topic {
                 }
                 Refusal::Room { partition, bytes } => {
                     let (partition, bytes) = (*partition, *bytes);
-                    tokio::time::timeout_at(deadline, door.until(move |m| m.has_room(partition, bytes))).await
+                    let number = Turn::keep(&mut turn, door, partition)?;
+                    let room = door.until(move |m| m.has_room(partition, bytes, number));
+                    tokio::time::timeout_at(deadline, room).await
                 }
                 Refusal::Metadata => {
                     tokio::time::timeout_at(deadline, door.until(move |m| m.is_known(topic))).await
@@ -375,11 +390,41 @@ impl Topic {
                 Ok(ready) => ready.map_err(|e| e.with_outcome(Outcome::NotWritten))?,
                 Err(_) => return Err(door.with(|machine, _| machine.explain_wait(topic, &refusal))?),
             }
-            match self.append(&payload, !matches!(refusal, Refusal::Turn)) {
+            let number = turn.as_ref().map(|turn| turn.number);
+            match self.append_in_turn(&payload, !matches!(refusal, Refusal::Turn), number) {
                 Ok(delivery) => return Ok(delivery),
                 Err(again) => refusal = again,
             }
         }
+    }
+}
+
+/// A place in the line of those who wait for room, given up when it is dropped.
+struct Turn<'a> {
+    door: &'a Door,
+    number: u64,
+    partition: usize,
+}
+
+impl<'a> Turn<'a> {
+    /// The number of the place for this partition; a new one at the end unless there is one already.
+    fn keep(turn: &mut Option<Self>, door: &'a Door, partition: usize) -> Result<u64, Error> {
+        if let Some(turn) = turn.as_ref().filter(|turn| turn.partition == partition) {
+            return Ok(turn.number);
+        }
+        *turn = None;
+        let number = door
+            .with(|machine, _| machine.join_line(partition))
+            .map_err(|e| e.with_outcome(Outcome::NotWritten))?;
+        *turn = Some(Turn { door, number, partition });
+        Ok(number)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // A producer that is broken has no lines.
+        let _ = self.door.with(|machine, _| machine.leave_line(self.number));
     }
 }
 

@@ -1,8 +1,9 @@
 //! What users get wrong: a typed error with a name in it, by the deadline, and nothing else is harmed.
 
 use crate::backend::Backend;
-use crate::checks::History;
-use crate::traffic::write;
+use crate::checks::{Ending, History};
+use crate::record::RecordId;
+use crate::traffic::{enqueue, write};
 use crate::{Failure, ensure, fail};
 use ottla::{ErrorKind, Outcome, Payload};
 use std::time::Duration;
@@ -25,6 +26,44 @@ pub(super) async fn a_record_that_is_too_large_is_refused_alone(backend: &Backen
     ensure!(error.outcome() == Some(Outcome::NotWritten), "{error}: {:?}", error.outcome());
     ensure!(error.to_string().contains(&name), "the topic is not in {error}");
     write(backend, &topic, &history, 0, 10..20).await?;
+    producer.close(CLOSE).await;
+    history.check_sends(&backend.log(&name).await?, true)
+}
+
+/// One record above max.message.bytes of the topic: the broker refuses its batch, and the records around it arrive all the
+/// same (fault 13).
+pub(super) async fn a_record_above_the_topics_limit_is_rejected_alone(
+    backend: &Backend,
+) -> Result<(), Failure> {
+    let name = backend.topic_with("limit", 1, &[("max.message.bytes", "2000")]).await?;
+    let client = backend.client().build()?;
+    let producer = client.producer().linger(Duration::from_secs(20)).batch_size(100_000).build()?;
+    backend.watch(producer.probe());
+    let topic = producer.topic(&name);
+    let history = History::default();
+    let large = vec![b'x'; 3_000];
+    let mut around = Vec::new();
+    for number in 0..10 {
+        let id = RecordId { writer: 0, number };
+        around.push((id, enqueue(&topic, id).await?));
+        history.sending(id);
+    }
+    let refused = topic.enqueue(Payload { value: Some(&large), ..Payload::default() }).await?;
+    for number in 10..20 {
+        let id = RecordId { writer: 0, number };
+        around.push((id, enqueue(&topic, id).await?));
+        history.sending(id);
+    }
+    producer.flush(CLOSE).await?;
+    let Err(error) = refused.await else { fail!("3,000 bytes passed a limit of 2,000") };
+    ensure!(error.kind() == ErrorKind::RecordTooLarge, "{error}");
+    ensure!(error.outcome() == Some(Outcome::Rejected), "{error}: {:?}", error.outcome());
+    let text = error.to_string();
+    ensure!(text.contains(&name) && text.contains("max.message.bytes"), "topic or limit is not in {text}");
+    for (id, delivery) in around {
+        let written = delivery.await?;
+        history.ended(id, Ending::Written { partition: written.partition, offset: written.offset });
+    }
     producer.close(CLOSE).await;
     history.check_sends(&backend.log(&name).await?, true)
 }

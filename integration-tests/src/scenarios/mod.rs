@@ -55,6 +55,7 @@ scenarios! {
     STORMY produce::a_full_buffer_makes_senders_wait,
     FAIR produce::weaker_acknowledgements_still_arrive,
     FAIR produce::compressed_records_come_back,
+    STORMY produce::batches_above_the_topics_limit_are_split,
     STORMY group::a_group_reads_everything_and_commits_it,
     STORMY group::members_come_and_go_without_a_gap,
     STORMY group::a_lone_member_gets_each_record_once,
@@ -70,6 +71,7 @@ scenarios! {
     STORMY pipelines::a_chain_of_pipelines_loses_and_doubles_nothing,
     FAIR admin::topics_are_created_described_and_deleted,
     FAIR bad_input::a_record_that_is_too_large_is_refused_alone,
+    FAIR bad_input::a_record_above_the_topics_limit_is_rejected_alone,
     FAIR bad_input::an_unknown_topic_fails_by_the_deadline,
     FAIR bad_input::an_address_without_a_broker_fails_by_the_deadline,
 }

@@ -280,3 +280,38 @@ pub(super) async fn compressed_records_come_back(backend: &Backend) -> Result<()
     }
     Ok(())
 }
+
+/// Batches that are larger than the topic takes go on in parts: nothing fails, nothing is lost, twice or out of order, while
+/// leaders move and connections break, and whatever they are compressed with (fault 13, KIP-126).
+pub(super) async fn batches_above_the_topics_limit_are_split(backend: &Backend) -> Result<(), Failure> {
+    let name = backend.topic_with("split", 2, &[("max.message.bytes", "6500")]).await?;
+    let history = Arc::new(History::default());
+    let client = backend.client().build()?;
+    let producer = client
+        .producer()
+        .compression(backend.random("codec").choose(&[Compression::None, Compression::Lz4]))
+        .linger(Duration::from_millis(20))
+        .batch_size(20_000)
+        .build()?;
+    backend.watch(producer.probe());
+    let trouble = backend.trouble(&name);
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let (backend, topic, history) = (backend.clone(), producer.topic(&name), history.clone());
+            let (world, count) = (backend.clone(), backend.scale(120));
+            world.spawn("writer", async move { write(&backend, &topic, &history, writer, 0..count).await })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().await??;
+    }
+    trouble.end().await?;
+    producer.close(CLOSE).await;
+    history.check_sends(&backend.log(&name).await?, true)?;
+    let (acked, accepted) = (history.acked(), history.accepted());
+    ensure!(
+        acked == accepted,
+        "{acked} of {accepted} sends were acknowledged although every record fits by itself"
+    );
+    Ok(())
+}

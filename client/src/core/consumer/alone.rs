@@ -329,7 +329,7 @@ impl Run {
                     let pipe = self.members[who].pipes.get_mut(&link).expect("open");
                     pipe.requests.push_back(request.ask);
                 }
-                Some(Work::Produce(_)) => panic!("a consumer writes nothing"),
+                Some(Work::Produce(_) | Work::Split(_)) => panic!("a consumer writes nothing"),
             }
         }
     }

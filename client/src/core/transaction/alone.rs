@@ -49,7 +49,7 @@ impl Ticket for Unheard {
         Unheard
     }
 
-    fn settle(self, _: BatchOutcome) {}
+    fn settle(self, _: BatchOutcome<Unheard>) {}
 }
 
 /// The log of a partition, of one producer id. Its records are those that a reader of committed ones sees.
@@ -485,6 +485,7 @@ impl Run {
                     self.tell(Input::Shipped { link, encoded });
                     self.write(link, request.ask);
                 }
+                Some(Work::Split(oversized)) => self.tell(oversized.split()),
             }
         }
     }
@@ -737,12 +738,14 @@ impl Run {
             let unregistered = !coordinator_knows(&self.coordinator, at, header.producer_epoch);
             assert!(late || !unregistered, "partition {at} is written to before it is registered (fault 37)");
             let (now, refused) = (self.now, !self.healed && self.dice.below(300) == 0);
+            let too_large = !self.healed && header.count > 1 && self.dice.below(20) == 0;
             let appended = match node == self.leaders[at] {
                 false => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
                 true if refused => Err(ErrorCode::INVALID_RECORD),
                 true => self
                     .coordinator
                     .verify(now, at, header.producer_epoch)
+                    .and(if too_large { Err(ErrorCode::MESSAGE_TOO_LARGE) } else { Ok(()) })
                     .and_then(|()| self.logs[at].append(header.producer_epoch, header.base_sequence, values)),
             };
             let error_code = appended.err().unwrap_or(ErrorCode::NONE);
