@@ -64,6 +64,7 @@ impl ClientBuilder {
             tracing::warn!(%warning, "client settings");
         }
         self.warnings.extend(warnings);
+        self.settle_goal();
         let config = Arc::new(self.config.clone());
         let tcp = Tcp {
             send_buffer_bytes: config.send_buffer_bytes,

@@ -113,6 +113,37 @@ fn options_that_are_not_known_or_cannot_be_read_are_refused() {
 }
 
 #[test]
+fn each_goal_is_explained_as_a_table() {
+    let rows = |name: &str, arguments: &[&str]| {
+        let output = run(name, arguments);
+        check(&output, 0, &["enable.idempotence", "trade"]);
+        let words = |line: &str| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+        text(&output.stdout).lines().map(words).collect::<Vec<_>>()
+    };
+    for (goal, expected) in [
+        (
+            "throughput",
+            &["batch.size 131072 goal", "compression.type lz4 goal", "fetch.min.bytes 100000 goal"][..],
+        ),
+        ("latency", &["linger.ms 0 goal", "compression.type none goal", "fetch.min.bytes 1 goal"]),
+        ("durability", &["acks all goal", "isolation.level read_committed goal", "min.insync.replicas 2"]),
+        ("availability", &["session.timeout.ms 10000 goal", "heartbeat.interval.ms 3000 goal"]),
+    ] {
+        let rows = rows("explain", &["--goal", goal]);
+        expected
+            .iter()
+            .for_each(|row| assert!(rows.iter().any(|r| r == row), "{goal}: no {row} in {rows:#?}"));
+    }
+    let against = run("explain", &["--goal", "latency", "--linger", "100"]);
+    check(&against, 0, &["warning: linger.ms: it works against the goal latency"]);
+    check(
+        &run("explain", &["--goal", "speed"]),
+        1,
+        &["one of throughput, latency, durability, availability"],
+    );
+}
+
+#[test]
 fn every_example_runs() {
     let said = [
         ("produce", "100000 records were written"),

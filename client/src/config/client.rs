@@ -1,10 +1,12 @@
 //! What producers, consumers and admin clients of one [`Client`](crate::Client) have in common.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ottla_protocol::wire::Str;
 
 use super::LENGTH_MAX;
+use super::goal::Goal;
 use super::problem::{ConfigError, Findings, Warning};
 use super::{ConsumerConfig, ProducerConfig};
 
@@ -84,6 +86,10 @@ settings! {
         reconnect_backoff_max: Duration = Duration::from_millis(1000);
         socket_setup_timeout: Duration = Duration::from_secs(10);
         socket_setup_timeout_max: Duration = Duration::from_secs(30);
+        /// What matters most, if anything does.
+        goal: Option<Goal> = None;
+        /// The keys that a file has set, for producers and consumers too.
+        given: BTreeSet<&'static str> = BTreeSet::new();
     }
 }
 
@@ -92,6 +98,7 @@ impl ClientBuilder {
     /// Calling it again adds more. Names are resolved when a connection is opened, never here.
     pub fn bootstrap(mut self, servers: impl AsRef<str>) -> Self {
         self.config.servers.extend(servers.as_ref().split(',').map(|server| server.trim().to_owned()));
+        self.config.called.insert("bootstrap");
         self
     }
 
@@ -99,12 +106,14 @@ impl ClientBuilder {
     /// `consumer-<group>-N`.
     pub fn client_id(mut self, id: impl AsRef<str>) -> Self {
         self.config.client_id = Str::from(id.as_ref());
+        self.config.called.insert("client_id");
         self
     }
 
     /// Where this client runs, in the terms of the brokers' `broker.rack` (`client.rack`, KIP-392). Default: unknown.
     pub fn client_rack(mut self, rack: impl AsRef<str>) -> Self {
         self.config.client_rack = Some(Str::from(rack.as_ref())).filter(|rack| !rack.is_empty());
+        self.config.called.insert("client_rack");
         self
     }
 
@@ -112,6 +121,7 @@ impl ClientBuilder {
     /// `retry.backoff.max.ms`, KIP-580). Default 100 ms and 1 s, from 0.
     pub fn retry_backoff(mut self, base: Duration, max: Duration) -> Self {
         (self.config.retry_backoff, self.config.retry_backoff_max) = (base, max);
+        self.config.called.insert("retry_backoff");
         self
     }
 
@@ -119,6 +129,7 @@ impl ClientBuilder {
     /// `reconnect.backoff.max.ms`). Default 50 ms and 1 s, from 0.
     pub fn reconnect_backoff(mut self, base: Duration, max: Duration) -> Self {
         (self.config.reconnect_backoff, self.config.reconnect_backoff_max) = (base, max);
+        self.config.called.insert("reconnect_backoff");
         self
     }
 
@@ -127,6 +138,7 @@ impl ClientBuilder {
     /// from 1 ms.
     pub fn socket_setup_timeout(mut self, base: Duration, max: Duration) -> Self {
         (self.config.socket_setup_timeout, self.config.socket_setup_timeout_max) = (base, max);
+        self.config.called.insert("socket_setup_timeout");
         self
     }
 

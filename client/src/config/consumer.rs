@@ -233,6 +233,7 @@ impl ConsumerBuilder {
     /// named by [`assign`](Self::assign) and nothing is committed.
     pub fn group(mut self, id: impl AsRef<str>) -> Self {
         self.config.group_id = Some(Str::from(id.as_ref()));
+        self.config.called.insert("group");
         self
     }
 
@@ -240,6 +241,7 @@ impl ConsumerBuilder {
     /// (`group.instance.id`, KIP-345). Default: none.
     pub fn group_instance_id(mut self, id: impl AsRef<str>) -> Self {
         self.config.group_instance_id = Some(Str::from(id.as_ref()));
+        self.config.called.insert("group_instance_id");
         self
     }
 
@@ -261,12 +263,14 @@ impl ConsumerBuilder {
     /// [`Assignor::CooperativeSticky`] alone. All members of a group need one in common.
     pub fn assignors(mut self, assignors: impl IntoIterator<Item = Assignor>) -> Self {
         self.config.assignors = assignors.into_iter().collect();
+        self.config.called.insert("assignors");
         self
     }
 
     /// What finishes a record. Default [`Done::OnNext`].
     pub fn finish_on(mut self, done: Done) -> Self {
         self.config.done = done;
+        self.config.called.insert("finish_on");
         self
     }
 
@@ -275,6 +279,7 @@ impl ConsumerBuilder {
     pub fn commit_when(mut self, when: When) -> Self {
         self.config.when = when;
         self.config.when_named = true;
+        self.config.called.insert("commit_when");
         self
     }
 }
@@ -285,6 +290,7 @@ impl ConsumerConfig {
         let mut found = Findings::default();
         found.millis("max.poll.interval.ms", self.max_poll_interval, 1);
         found.within("max.poll.records", self.max_poll_records, 1..=LENGTH_MAX);
+        client.weigh(self, &mut found);
         self.check_fetch(client, &mut found);
         self.check_group(&mut found);
         self.check_commit(&mut found);

@@ -26,11 +26,13 @@ macro_rules! settings {
         pub(crate) struct $config {
             $( pub(crate) $field: $type, )*
             $( $(#[doc = $note])* pub(crate) $own: $own_type, )*
+            /// The methods of the builder that were called.
+            pub(crate) called: std::collections::BTreeSet<&'static str>,
         }
 
         impl Default for $config {
             fn default() -> Self {
-                $config { $( $field: $default, )* $( $own: $own_default, )* }
+                $config { $( $field: $default, )* $( $own: $own_default, )* called: Default::default() }
             }
         }
 
@@ -39,6 +41,7 @@ macro_rules! settings {
                 $(#[doc = $doc])*
                 pub fn $field(mut self, $field: $type) -> Self {
                     self.config.$field = $field;
+                    self.config.called.insert(stringify!($field));
                     self
                 }
             )*
@@ -48,6 +51,8 @@ macro_rules! settings {
 
 mod client;
 mod consumer;
+mod explain;
+mod goal;
 mod keys;
 mod nearest;
 mod problem;
@@ -60,6 +65,8 @@ pub use client::ClientBuilder;
 pub(crate) use client::ClientConfig;
 pub use consumer::{Assignor, ConsumerBuilder, Done, IsolationLevel, Reset, When};
 pub(crate) use consumer::{ConsumerConfig, Source};
+pub use explain::{Explanation, Origin, Setting};
+pub use goal::Goal;
 pub use problem::{ConfigError, Warning};
 pub use producer::{Acks, ProducerBuilder};
 pub(crate) use producer::{PartitionerChoice, ProducerConfig};

@@ -140,6 +140,7 @@ impl ProducerBuilder {
     pub fn idempotence(mut self, idempotence: bool) -> Self {
         self.config.idempotence = idempotence;
         self.config.idempotence_named = true;
+        self.config.called.insert("idempotence");
         self
     }
 
@@ -148,6 +149,7 @@ impl ProducerBuilder {
     /// [`idempotence`](Self::idempotence). [`build_transactional`](Self::build_transactional) makes such a producer.
     pub fn transactional_id(mut self, id: &str) -> Self {
         self.config.transactional_id = Some(Str::from(id));
+        self.config.called.insert("transactional_id");
         self
     }
 
@@ -158,6 +160,7 @@ impl ProducerBuilder {
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.config.delivery_timeout = timeout;
         self.config.delivery_timeout_named = true;
+        self.config.called.insert("delivery_timeout");
         self
     }
 
@@ -165,6 +168,7 @@ impl ProducerBuilder {
     /// own. gzip has 1 to 9, zstd -131072 to 22.
     pub fn compression_level(mut self, level: i32) -> Self {
         self.config.compression_level = Some(level);
+        self.config.called.insert("compression_level");
         self
     }
 
@@ -173,12 +177,14 @@ impl ProducerBuilder {
     /// worth of bytes, then another. Replaces an earlier `scheme` or `partitioner`.
     pub fn scheme(mut self, scheme: Scheme) -> Self {
         self.config.partitioner = PartitionerChoice::Scheme(scheme);
+        self.config.called.insert("partitioner");
         self
     }
 
     /// Places records that name no partition in a way of your own. Replaces an earlier `scheme` or `partitioner`.
     pub fn partitioner(mut self, partitioner: impl Partitioner) -> Self {
         self.config.partitioner = PartitionerChoice::Custom(Arc::new(partitioner));
+        self.config.called.insert("partitioner");
         self
     }
 }
@@ -205,6 +211,7 @@ impl ProducerConfig {
         if self.transactional_id.as_ref().is_some_and(|id| id.is_empty()) {
             found.bad_value("transactional.id", "", "a name that is not empty");
         }
+        client.weigh(self, &mut found);
         self.settle_codec(&mut found);
         self.settle_idempotence(&mut found);
         self.settle_delivery_timeout(client, &mut found);

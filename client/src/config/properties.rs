@@ -166,6 +166,7 @@ impl Draft {
             self.client.reconnect_backoff_max = self.client.reconnect_backoff;
             self.found.warn(&backoff, "only the first is set, so the wait does not grow");
         }
+        self.client.given = given.keys().copied().chain(implied(given)).collect();
         self.check();
         let warnings = self.found.finish()?;
         let (config, producer, consumer) = (self.client, self.producer, self.consumer);
@@ -213,6 +214,19 @@ impl Draft {
             self.found.add(error);
         }
     }
+}
+
+/// The settings that a file has set by keys of other names.
+fn implied(given: &Given) -> impl Iterator<Item = &'static str> {
+    let pairs = [
+        ("auto.commit.interval.ms", "enable.auto.commit"),
+        ("auto.offset.reset", "on_out_of_range"),
+        ("compression.gzip.level", "compression.level"),
+        ("compression.lz4.level", "compression.level"),
+        ("compression.zstd.level", "compression.level"),
+        ("partitioner.ignore.keys", "partitioner.class"),
+    ];
+    pairs.into_iter().filter(|(key, _)| given.contains_key(key)).map(|(_, implied)| implied)
 }
 
 /// One value of a file. Each method reads it as something and puts that where it belongs.

@@ -9,6 +9,8 @@ use super::keys::{self, KEYS, Rule};
 use super::*;
 use crate::Error;
 
+mod goals;
+
 fn read(properties: &[(&str, &str)]) -> Result<ClientBuilder, Error> {
     ClientBuilder::from_properties(properties.iter().copied())
 }

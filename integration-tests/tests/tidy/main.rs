@@ -104,6 +104,8 @@ const SETTLED: &[(&str, &str)] = &[
     ("idempotence_named", "idempotence"),
     ("delivery_timeout_named", "delivery_timeout"),
     ("when_named", "when"),
+    ("goal", "what it sets"),
+    ("given", "where explain says that values came from"),
 ];
 
 #[test]
