@@ -158,7 +158,7 @@ fn areas(defect: ottla::world::Defect) -> &'static [&'static str] {
         Defect::CommitLent | Defect::CommitAfterRevoke | Defect::StaleFetch | Defect::ErrorIsNoOffset => {
             &["group", "positions", "finishing"]
         }
-        _ => &["transactions", "pipelines"],
+        _ => &["transactions"],
     }
 }
 
