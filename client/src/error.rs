@@ -45,7 +45,7 @@ struct Inner {
 ///
 /// assert_eq!(ErrorKind::BufferFull.to_string(), "buffer full");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The configuration is wrong: an unknown key, a value out of range, two settings that contradict each other, or

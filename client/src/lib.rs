@@ -33,6 +33,7 @@ mod core;
 mod driver;
 mod error;
 pub mod format;
+mod metrics;
 mod pipeline;
 #[cfg_attr(
     not(feature = "unstable-world"),
@@ -60,6 +61,7 @@ pub use config::{
 };
 pub use consumer::{CommitOutcome, Consumer, Control, OwnedRecord, Record, RecordBatch, SeekTo};
 pub use error::{Error, ErrorKind, Outcome, Result};
+pub use metrics::{ConsumerMetrics, Histogram, ProducerMetrics};
 pub use ottla_partitioners as partitioners;
 pub use ottla_protocol::error_code::ErrorCode;
 pub use ottla_protocol::records::{Codec, Compression, Header};

@@ -25,6 +25,7 @@ use crate::core::positions::{Chunk, Lease, Place};
 use crate::driver::shared::{Shared, now};
 use crate::driver::supervisor;
 use crate::error::{Error, ErrorKind};
+use crate::metrics::ConsumerMetrics;
 use crate::world::pause;
 use reading::Reading;
 pub use record::{OwnedRecord, Record};
@@ -59,6 +60,8 @@ pub struct Consumer {
     in_hand: Option<i64>,
     /// Finished records of the partition that is read since its last commit.
     uncommitted: u32,
+    /// Records that were lent since the machine was asked for a chunk.
+    lent: u64,
     /// What a batch holds of partitions whose chunks are read to the end.
     batch: Vec<(Arc<Lease>, i64)>,
     /// Records for a batch that was not returned yet.
@@ -119,6 +122,7 @@ impl ConsumerBuilder {
             reading: None,
             in_hand: None,
             uncommitted: 0,
+            lent: 0,
             batch: Vec::new(),
             gathered: Vec::new(),
             unreadable: false,
@@ -358,6 +362,7 @@ impl Consumer {
                     Done::Delivered => {}
                 }
                 self.uncommitted += 1;
+                self.lent += 1;
                 let (place, lease, door) = (&chunk.partition, &chunk.lease, &self.control.door);
                 Ok(Some(Record { inner, place, lease, door, timestamp_type, from, done }))
             }
@@ -385,7 +390,9 @@ impl Consumer {
         self.put_away();
         let door = &self.control.door;
         loop {
+            let lent = std::mem::take(&mut self.lent);
             let (taken, closing) = door.with(|machine, now| {
+                machine.read += lent;
                 let taken = machine.take(now);
                 (taken, machine.is_closing())
             })?;
@@ -571,6 +578,11 @@ impl Control {
     pub fn lag(&self) -> Vec<(String, i32, Option<i64>)> {
         let lag = self.door.with(|machine, _| machine.lag()).unwrap_or_default();
         lag.into_iter().map(|(p, lag)| (p.topic.to_string(), p.partition, lag)).collect()
+    }
+
+    /// What the consumer has done so far, in numbers. Never waits.
+    pub fn metrics(&self) -> ConsumerMetrics {
+        self.door.with(|machine, _| machine.metrics()).unwrap_or_default()
     }
 
     /// Ends the delivery: [`Consumer::recv`] returns `None` from now on. What is finished is committed, unless commits are

@@ -14,6 +14,8 @@
     reason = "a test starts its clock somewhere, and shares outcomes"
 )]
 
+mod metrics;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

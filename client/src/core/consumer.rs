@@ -28,6 +28,7 @@ use super::positions::{Chunk, Failure, Lease, Place, Position};
 use super::{Dial, Input, Lane, Link, Machine, TopicPartition, Work};
 use crate::config::{ClientConfig, ConsumerConfig, Reset, Source, When};
 use crate::error::{Error, ErrorKind};
+use crate::metrics::ConsumerMetrics;
 use crate::planted::{Defect, planted};
 
 /// What the application does, as far as deadlines have to know. Written for each record, so it is not under the lock.
@@ -57,6 +58,8 @@ pub(crate) struct Consumer {
     pub(super) queue: VecDeque<TopicPartition>,
     /// Bytes that the application holds.
     pub(super) lent: usize,
+    /// Records that the application was handed, as far as it has told.
+    pub(crate) read: u64,
     pub(super) failures: VecDeque<Failure>,
     /// Look-ups of a reset that are out, by broker.
     pub(super) listings: BTreeMap<i32, BTreeMap<TopicPartition, Arc<Lease>>>,
@@ -102,6 +105,7 @@ impl Consumer {
             positions: BTreeMap::new(),
             queue: VecDeque::new(),
             lent: 0,
+            read: 0,
             failures: VecDeque::new(),
             listings: BTreeMap::new(),
             questions: BTreeMap::new(),
@@ -226,6 +230,14 @@ impl Consumer {
 
     pub(crate) fn lag(&self) -> Vec<(TopicPartition, Option<i64>)> {
         self.positions.iter().map(|(partition, position)| (partition.clone(), position.lag())).collect()
+    }
+
+    pub(crate) fn metrics(&self) -> ConsumerMetrics {
+        let lag = self.positions.values().filter_map(|position| position.lag());
+        let lag = lag.map(i64::unsigned_abs).sum();
+        let mut metrics = ConsumerMetrics { records: self.read, lag, ..ConsumerMetrics::default() };
+        self.fetch.measure(&mut metrics);
+        metrics
     }
 
     // What the application takes.
@@ -428,7 +440,7 @@ impl Consumer {
         for node in &response.node_endpoints {
             self.cluster.learn_node(now, node.node_id, &node.host, node.port, node.rack.clone());
         }
-        for fetched in self.fetch.answered(link, response, &mut self.positions, &self.cluster) {
+        for fetched in self.fetch.answered(now, link, response, &mut self.positions, &self.cluster) {
             let Some(position) = self.positions.get_mut(&fetched.partition) else { continue };
             if fetched.answer.error_code.is_ok() {
                 position.attempts = 0;

@@ -20,6 +20,7 @@ use super::positions::{Chunk, Lease, Place, Position};
 use super::session::{self, Session};
 use super::{Lane, Link, Request, TopicPartition, Work};
 use crate::config::{ConsumerConfig, wire_millis};
+use crate::metrics::{ConsumerMetrics, Histogram};
 
 /// A fetch that waits for its answer.
 #[derive(Debug)]
@@ -60,6 +61,9 @@ pub(crate) struct Fetch {
     brokers: BTreeMap<i32, Broker>,
     /// Fetched bytes that are not released.
     buffered: usize,
+    /// All that was fetched.
+    fetched_bytes: u64,
+    latency: Histogram,
 }
 
 /// What an answer says of one partition.
@@ -74,7 +78,8 @@ pub(crate) type Positions = BTreeMap<TopicPartition, Position>;
 
 impl Fetch {
     pub(crate) fn new(config: Arc<ConsumerConfig>) -> Self {
-        Self { config, brokers: BTreeMap::new(), buffered: 0 }
+        let latency = Histogram::default();
+        Self { config, brokers: BTreeMap::new(), buffered: 0, fetched_bytes: 0, latency }
     }
 
     /// The broker to fetch a partition from, when it may be fetched at all.
@@ -245,11 +250,15 @@ impl Fetch {
     /// What an answer says of the partitions whose position it still concerns.
     pub(crate) fn answered<'a>(
         &mut self,
+        now: Instant,
         link: Link,
         response: &'a FetchResponse,
         positions: &mut Positions,
         cluster: &Cluster,
     ) -> Vec<Fetched<'a>> {
+        let out = self.brokers.get(&link.node).and_then(|broker| broker.out(link.lane));
+        let took = out.map(|out| now.saturating_duration_since(out.since));
+        took.into_iter().for_each(|took| self.latency.add(took));
         let leases = self.end(link, positions);
         if let Some(broker) = self.brokers.get_mut(&link.node).filter(|_| link.lane == Lane::Fetch) {
             if response.error_code.is_ok() {
@@ -312,8 +321,16 @@ impl Fetch {
         position.waiting.push_back(Chunk { partition, records, from, end, aborted, lease, uncommitted: 0 });
         position.waiting_bytes += bytes;
         self.buffered += bytes;
+        self.fetched_bytes += bytes as u64;
         position.place = end.map_or(Place::Failed, Place::At);
         end.is_some()
+    }
+
+    /// What there is to tell of it.
+    pub(crate) fn measure(&self, metrics: &mut ConsumerMetrics) {
+        metrics.fetched_bytes = self.fetched_bytes;
+        metrics.fetch_latency = self.latency.clone();
+        metrics.buffer_bytes = self.buffered;
     }
 
     /// Bytes that nobody holds any more.

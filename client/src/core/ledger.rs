@@ -80,6 +80,12 @@ impl Ledger {
         self.first >= number
     }
 
+    /// When an unsettled batch runs out of time.
+    pub(crate) fn expiry(&self, number: u64) -> Option<Instant> {
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.entries.get(at).copied().flatten().map(|entry| entry.expires)
+    }
+
     /// When the oldest batch runs out of time.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.entries.front().copied().flatten().map(|entry| entry.expires)

@@ -26,6 +26,7 @@ use super::transaction::{Change, End, GroupOffsets, Transaction};
 use super::{Dial, Input, Lane, Link, Machine, Request, TopicPartition, Work};
 use crate::config::{ClientConfig, ProducerConfig, wire_millis};
 use crate::error::{Error, ErrorKind, Outcome};
+use crate::metrics::ProducerMetrics;
 
 #[derive(Debug)]
 pub(super) struct Topic {
@@ -48,8 +49,8 @@ pub(super) struct Outlet {
     pub(super) ready: VecDeque<usize>,
     /// Open batches by the end of their linger; entries of batches that are open no more are dropped when met.
     pub(super) lingering: VecDeque<(Instant, usize, Number)>,
-    /// Requests without an answer, oldest first: the batches of each.
-    pub(super) flights: VecDeque<Vec<(usize, Number)>>,
+    /// Requests without an answer, oldest first: when each was made, and its batches.
+    pub(super) flights: VecDeque<(Instant, Vec<(usize, Number)>)>,
     /// The batches that the link is encoding.
     pub(super) shipping: Vec<(usize, Number)>,
     /// Bytes that wait to be sent.
@@ -106,7 +107,7 @@ pub(crate) struct Producer<D: Ticket> {
     /// How many calls wait for room, and how many ever did.
     pub(super) lined_up: usize,
     pub(super) turns: u64,
-    pub(super) tally: Tally,
+    pub(super) metrics: ProducerMetrics,
 }
 
 impl<D: Ticket> Producer<D> {
@@ -141,12 +142,26 @@ impl<D: Ticket> Producer<D> {
             news: Vec::new(),
             lined_up: 0,
             turns: 0,
-            tally: Tally::default(),
+            metrics: ProducerMetrics::default(),
         }
     }
 
     pub(crate) fn tally(&self) -> Tally {
-        self.tally
+        let ProducerMetrics { records_written, records_failed, records_in_doubt, .. } = self.metrics;
+        Tally { delivered: records_written, failed: records_failed, unknown: records_in_doubt }
+    }
+
+    /// A task begins to wait for metadata, or has waited.
+    pub(crate) fn waits(&mut self, begins: bool) {
+        let waiting = &mut self.metrics.waiting_tasks;
+        *waiting = if begins { *waiting + 1 } else { waiting.saturating_sub(1) };
+    }
+
+    pub(crate) fn metrics(&self) -> ProducerMetrics {
+        let mut metrics = self.metrics.clone();
+        metrics.waiting_tasks += self.lined_up;
+        (metrics.batch_size, metrics.buffer_bytes) = (self.config.batch_size, self.buffered);
+        metrics
     }
 
     /// What a queue starts to number with; none while a producer id is to be asked for.
@@ -333,9 +348,8 @@ impl<D: Ticket> Producer<D> {
             Err(cause) => return Some(Work::Close(cause)),
         };
         let identity = self.identity();
-        let mut parcels = Vec::new();
-        let mut shipping = Vec::new();
-        let mut bytes = 0;
+        let (mut parcels, mut shipping, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let lifetime = self.config.delivery_timeout;
         while let Some(at) = self.outlets.get(&link.node).and_then(|outlet| outlet.ready.front().copied()) {
             let first = self.queues[at].waiting.front();
             let size = first.map_or(0, Batch::wire_bytes_max);
@@ -353,10 +367,15 @@ impl<D: Ticket> Producer<D> {
             let (idempotent, transactional) = (self.config.idempotence, self.transaction.is_some());
             let sent = self.change(at, |queue| {
                 let batch = queue.send(link.node, idempotent, identity)?;
-                Some((batch.number, batch.lend(transactional)))
+                let first = (batch.attempts == 1).then_some((batch.count, batch.bytes));
+                Some((batch.number, first, batch.lend(transactional)))
             });
-            if let Some((number, parcel)) = sent {
+            if let Some((number, first, parcel)) = sent {
                 bytes += size;
+                if let Some((count, bytes)) = first {
+                    let accepted = self.ledger.expiry(number.opened).and_then(|at| at.checked_sub(lifetime));
+                    self.metrics.sent(count, bytes, accepted.map(|at| now - at));
+                }
                 shipping.push((at, number));
                 let queue = &self.queues[at];
                 let topic = &self.topics[queue.topic];
@@ -369,7 +388,7 @@ impl<D: Ticket> Producer<D> {
             return None;
         }
         let outlet = self.outlets.entry(link.node).or_default();
-        outlet.flights.push_back(shipping.clone());
+        outlet.flights.push_back((now, shipping.clone()));
         outlet.shipping = shipping;
         let timeout = self.cluster.config.request_timeout;
         let (codec, acks) = (self.config.codec, self.config.acks.wire());
@@ -387,6 +406,7 @@ impl<D: Ticket> Producer<D> {
         let Some(outlet) = self.outlets.get_mut(&link.node) else { return };
         let shipping = std::mem::take(&mut outlet.shipping);
         for ((at, number), (bytes, stamp)) in shipping.iter().zip(encoded) {
+            self.metrics.sent_bytes += bytes.len() as u64;
             let queue = &mut self.queues[*at];
             if let Some(batch) = queue.out.iter_mut().find(|b| b.number == *number) {
                 if batch.attempts == 1 && self.config.codec != Codec::NONE {
@@ -452,7 +472,7 @@ impl<D: Ticket> Producer<D> {
         let Some(outlet) = self.outlets.get_mut(&link.node) else { return };
         outlet.shipping.clear();
         let flights = std::mem::take(&mut outlet.flights);
-        for (at, number) in flights.into_iter().flatten() {
+        for (at, number) in flights.into_iter().flat_map(|(_, batches)| batches) {
             self.try_again(now, at, number, cause.clone());
         }
         if self.outlets.get(&link.node).is_some_and(|o| !o.ready.is_empty() || !o.lingering.is_empty()) {

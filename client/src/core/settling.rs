@@ -43,11 +43,11 @@ impl<D: Ticket> Producer<D> {
         for node in &response.node_endpoints {
             self.cluster.learn_node(now, node.node_id, &node.host, node.port, node.rack.clone());
         }
-        let flight = self
-            .outlets
-            .get_mut(&link.node)
-            .and_then(|outlet| outlet.flights.pop_front())
-            .unwrap_or_default();
+        let flight = self.outlets.get_mut(&link.node).and_then(|outlet| outlet.flights.pop_front());
+        if let Some((since, _)) = &flight {
+            self.metrics.request_latency.add(now.saturating_duration_since(*since));
+        }
+        let flight = flight.map(|(_, batches)| batches).unwrap_or_default();
         let answers: Vec<(&Str, Uuid, &ProducedPartition)> = response
             .responses
             .iter()
@@ -229,6 +229,7 @@ impl<D: Ticket> Producer<D> {
                 queue.retry_at = Some(now + wait);
                 self.retries.insert((now + wait, at));
             }
+            self.metrics.retries += 1;
             self.put_back(at, batch);
         }
     }
@@ -262,13 +263,12 @@ impl<D: Ticket> Producer<D> {
     }
 
     pub(super) fn resolve(&mut self, batch: &Batch<D>, outcome: BatchOutcome<D::Claim>) {
-        let records = u64::try_from(batch.count).unwrap_or(0);
+        let records = u64::from(batch.count.unsigned_abs());
         match &outcome {
-            BatchOutcome::Written { .. } => self.tally.delivered += records,
-            BatchOutcome::Failed(e) if e.outcome() == Some(Outcome::PossiblyWritten) => {
-                self.tally.unknown += records
+            BatchOutcome::Written { .. } => self.metrics.records_written += records,
+            BatchOutcome::Failed(error) | BatchOutcome::Refused { error, .. } => {
+                self.metrics.failed(records, error);
             }
-            BatchOutcome::Failed(_) | BatchOutcome::Refused { .. } => self.tally.failed += records,
             BatchOutcome::Split(_) => {}
         }
         if let BatchOutcome::Failed(error) | BatchOutcome::Refused { error, .. } = &outcome {

@@ -25,6 +25,7 @@ use crate::core::producer::{Producer as Machine, Tally};
 use crate::driver::shared::{Shared, now};
 use crate::driver::supervisor;
 use crate::error::{Error, ErrorKind, Outcome};
+use crate::metrics::ProducerMetrics;
 use crate::world::pause;
 pub use delivery::{Deliveries, Delivery, RecordMetadata};
 pub use transaction::{
@@ -193,6 +194,11 @@ impl Producer {
             failed: failed - before.failed,
             unknown: unknown - before.unknown,
         }
+    }
+
+    /// What the producer has done so far, in numbers. Never waits.
+    pub fn metrics(&self) -> ProducerMetrics {
+        self.0.door.with_hot(|machine| (machine.metrics(), false)).unwrap_or_default()
     }
 
     /// For a simulator: says who sleeps although there is something to do.
@@ -383,6 +389,7 @@ impl Topic {
                     tokio::time::timeout_at(deadline, room).await
                 }
                 Refusal::Metadata => {
+                    let _counted = Counted::new(door);
                     tokio::time::timeout_at(deadline, door.until(move |m| m.is_known(topic))).await
                 }
             };
@@ -396,6 +403,23 @@ impl Topic {
                 Err(again) => refusal = again,
             }
         }
+    }
+}
+
+/// A task that waits for metadata, as far as metrics tell.
+struct Counted<'a>(&'a Door);
+
+impl<'a> Counted<'a> {
+    fn new(door: &'a Door) -> Self {
+        // A producer that is broken counts nothing.
+        let _ = door.with_hot(|machine| (machine.waits(true), false));
+        Self(door)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.with_hot(|machine| (machine.waits(false), false));
     }
 }
 

@@ -14,6 +14,7 @@ use crate::config::ProducerBuilder;
 use crate::core::TopicPartition;
 use crate::core::transaction::{End, GroupOffsets, NextOffset};
 use crate::error::{Error, ErrorKind};
+use crate::metrics::ProducerMetrics;
 use crate::producer::Delivery;
 use crate::world::pause;
 
@@ -137,6 +138,11 @@ impl TransactionalProducer {
             End::Aborted(_) => Previous::Aborted,
         });
         Ok(Transaction { producer: self, number, previous, ended: false })
+    }
+
+    /// What the producer has done so far, in numbers. Never waits.
+    pub fn metrics(&self) -> ProducerMetrics {
+        self.producer.metrics()
     }
 
     /// Runs `work` in a transaction, which is committed when it returns `Ok` and aborted when it returns an error. Dropping
