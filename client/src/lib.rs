@@ -33,6 +33,7 @@ mod core;
 mod driver;
 mod error;
 pub mod format;
+mod interceptor;
 mod metrics;
 mod pipeline;
 #[cfg_attr(
@@ -61,6 +62,7 @@ pub use config::{
 };
 pub use consumer::{CommitOutcome, Consumer, Control, OwnedRecord, Record, RecordBatch, SeekTo};
 pub use error::{Error, ErrorKind, Outcome, Result};
+pub use interceptor::{Interceptor, Outgoing};
 pub use metrics::{ConsumerMetrics, Histogram, ProducerMetrics};
 pub use ottla_partitioners as partitioners;
 pub use ottla_protocol::error_code::ErrorCode;

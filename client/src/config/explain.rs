@@ -467,6 +467,12 @@ impl Settings for ProducerConfig {
             "higher: smaller and slower",
         ),
         line(
+            "interceptor.classes",
+            "interceptor",
+            |c| or(Some(c.interceptors.len()).filter(|len| *len > 0), "none"),
+            "each sees every record: what they cost is paid for each",
+        ),
+        line(
             "partitioner.class",
             "partitioner",
             |c| word(&c.partitioner),

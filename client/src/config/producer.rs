@@ -12,6 +12,7 @@ use super::ClientConfig;
 use super::LENGTH_MAX;
 use super::problem::{ConfigError, Findings, Warning};
 use crate::Client;
+use crate::interceptor::{Chain, Interceptor};
 
 /// Sets up a producer: [`Client::producer`] makes one, `build` starts it. The defaults are safe (acks from all
 /// replicas, idempotent, five requests in flight) and are those of Kafka's Java client.
@@ -128,6 +129,8 @@ settings! {
         delivery_timeout_named: bool = false;
         partitioner: PartitionerChoice = PartitionerChoice::Scheme(Scheme::Java);
         compression_level: Option<i32> = None;
+        /// Who sees every record.
+        interceptors: Chain = Chain::default();
         /// What `compression` and its level mean. Filled by `check`.
         codec: Codec = Codec::NONE;
     }
@@ -185,6 +188,16 @@ impl ProducerBuilder {
     pub fn partitioner(mut self, partitioner: impl Partitioner) -> Self {
         self.config.partitioner = PartitionerChoice::Custom(Arc::new(partitioner));
         self.config.called.insert("partitioner");
+        self
+    }
+}
+
+impl ProducerBuilder {
+    /// Has every record seen by this, before it is sent and when its outcome is known (`interceptor.classes`). Several are
+    /// asked in the order in which they were added.
+    pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
+        self.config.interceptors.add(interceptor);
+        self.config.called.insert("interceptor");
         self
     }
 }

@@ -118,6 +118,11 @@ impl Delivery {
         Self { batch, index }
     }
 
+    /// Another one for the same record.
+    pub(super) fn twin(&self) -> Self {
+        Self { batch: self.batch.clone(), index: self.index }
+    }
+
     /// The outcome, if it is there; never waits.
     #[inline]
     pub fn now(&self) -> Option<Result<RecordMetadata, Error>> {

@@ -4,6 +4,7 @@
 //! partitioner, which must not run under the lock. It refuses to know batches, links and retries.
 
 mod delivery;
+mod intercepted;
 mod transaction;
 
 use std::future::Future;
@@ -295,7 +296,14 @@ impl Topic {
     /// # Errors
     /// [`Full`] says what is in the way; the payload is the caller's still.
     pub fn try_enqueue(&self, payload: Payload<'_>) -> Result<Delivery, Full> {
-        match self.append(&payload, false) {
+        if self.is_intercepted() {
+            return self.try_enqueue_intercepted(payload);
+        }
+        self.append_at_once(&payload)
+    }
+
+    fn append_at_once(&self, payload: &Payload<'_>) -> Result<Delivery, Full> {
+        match self.append(payload, false) {
             Ok(delivery) => Ok(delivery),
             Err(Refusal::Room { .. } | Refusal::Turn) => Err(Full::Buffer),
             Err(Refusal::Metadata) => Err(Full::Metadata),
@@ -475,6 +483,10 @@ impl Future for Enqueue<'_> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.waiting.is_none() {
+            if self.topic.is_intercepted() {
+                self.waiting = Some(Box::pin(self.topic.enqueue_intercepted(self.payload)));
+                return self.poll(cx);
+            }
             match self.topic.append(&self.payload, true) {
                 Ok(delivery) => return Poll::Ready(Ok(delivery)),
                 Err(refusal) => self.wait_for(refusal),

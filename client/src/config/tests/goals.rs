@@ -98,6 +98,10 @@ fn the_origin_of_each_value_is_told() {
     assert_eq!(told(&from_file, "fetch.min.bytes"), "1 goal");
 }
 
+struct Nobody;
+
+impl crate::Interceptor for Nobody {}
+
 #[test]
 fn whatever_is_called_is_told_to_be_a_call() {
     let second = Duration::from_secs(1);
@@ -123,7 +127,11 @@ fn whatever_is_called_is_told_to_be_a_call() {
     let producer = producer.delivery_timeout(second * 9).linger(second).batch_size(9).buffer_memory(99);
     let producer = producer.max_block(second).max_request_size(9).compression(Compression::Gzip);
     let producer = producer.compression_level(3).scheme(Scheme::Java).adaptive_partitioning(true);
-    let producer = producer.metadata_max_idle(second * 9).transactional_id("t").transaction_timeout(second);
+    let producer = producer
+        .metadata_max_idle(second * 9)
+        .interceptor(Nobody)
+        .transactional_id("t")
+        .transaction_timeout(second);
     let consumer = client.consumer().group("g").group_instance_id("i").assignors([Assignor::Range]);
     let consumer = consumer.session_timeout(second * 9).heartbeat_interval(second).max_poll_interval(second);
     let consumer = consumer.max_poll_records(9).finish_on(Done::OnNext).commit_when(When::Manual);
