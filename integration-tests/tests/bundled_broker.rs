@@ -43,14 +43,23 @@ scenarios! {
     a_full_buffer_makes_senders_wait
     weaker_acknowledgements_still_arrive
     compressed_records_come_back
+    batches_above_the_topics_limit_are_split
     a_group_reads_everything_and_commits_it
     members_come_and_go_without_a_gap
     a_lone_member_gets_each_record_once
     a_crash_repeats_records_and_skips_none
+    what_is_still_in_work_is_never_committed
+    at_most_once_delivers_nothing_twice
+    a_topic_created_again_is_read_from_its_start
     seek_pause_and_resume_are_obeyed
     seeks_among_late_answers_show_nothing_older
+    a_transaction_is_seen_when_it_is_committed
+    a_fenced_producer_stays_fenced
+    transactions_are_whole_or_absent
+    a_chain_of_pipelines_loses_and_doubles_nothing
     topics_are_created_described_and_deleted
     a_record_that_is_too_large_is_refused_alone
+    a_record_above_the_topics_limit_is_rejected_alone
     an_unknown_topic_fails_by_the_deadline
     an_address_without_a_broker_fails_by_the_deadline
 }

@@ -90,19 +90,10 @@ impl<D: Ticket> Producer<D> {
             doubtful: batch.doubtful,
             part: batch.part,
             divisible: batch.count > 1,
-            log_moved: answer.log_start_offset > queue.acknowledged,
+            log_moved: answer.log_start_offset >= queue.acknowledged.max(0),
         };
         match judge(answer.error_code, situation) {
-            Verdict::Written => {
-                queue.acknowledged = answer.base_offset.saturating_add(i64::from(batch.count));
-                batch.numbered.into_iter().for_each(|numbered| queue.sequence.prove(numbered));
-                if batch.part {
-                    queue.clear_doubt_of_parts(number);
-                }
-                let log_append_time = (answer.log_append_time_ms >= 0).then_some(answer.log_append_time_ms);
-                let base_offset = (answer.base_offset >= 0).then_some(answer.base_offset);
-                self.settle(batch, BatchOutcome::Written { base_offset, log_append_time });
-            }
+            Verdict::Written => self.written(at, batch, answer),
             Verdict::Duplicate => {
                 batch.numbered.into_iter().for_each(|numbered| queue.sequence.prove(numbered));
                 self.settle(batch, BatchOutcome::Written { base_offset: None, log_append_time: None });
@@ -129,25 +120,47 @@ impl<D: Ticket> Producer<D> {
                 let error = self.describe(at, answer);
                 self.refuse_size(now, at, batch, error);
             }
-            Verdict::Fail(outcome) => {
-                let error = self.describe(at, answer);
-                let numbered = batch.numbered.is_some();
-                // Names say nothing while an earlier attempt may have been written.
-                let named = !answer.record_errors.is_empty() && outcome == Outcome::NotWritten;
-                if !named || batch.settled {
-                    self.give_up(at, batch, error, outcome);
-                } else {
-                    let records = answer.record_errors.iter();
-                    let records =
-                        records.map(|r| (r.batch_index, r.batch_index_error_message.clone())).collect();
-                    self.settle(batch, BatchOutcome::Refused { error, records });
-                }
-                if numbered {
-                    self.break_off(now, at);
-                }
-            }
+            Verdict::Fail(outcome) => self.refused(now, at, batch, answer, outcome),
         }
         self.list(at);
+    }
+
+    /// A batch is in the log.
+    fn written(&mut self, at: usize, batch: Batch<D>, answer: &ProducedPartition) {
+        let queue = &mut self.queues[at];
+        queue.acknowledged = answer.base_offset.saturating_add(i64::from(batch.count));
+        batch.numbered.into_iter().for_each(|numbered| queue.sequence.prove(numbered));
+        if batch.part {
+            queue.clear_doubt_of_parts(batch.number);
+        }
+        let log_append_time = (answer.log_append_time_ms >= 0).then_some(answer.log_append_time_ms);
+        let base_offset = (answer.base_offset >= 0).then_some(answer.base_offset);
+        self.settle(batch, BatchOutcome::Written { base_offset, log_append_time });
+    }
+
+    /// A batch is refused for good: as a whole, or for the records that the answer names (KIP-467).
+    fn refused(
+        &mut self,
+        now: Instant,
+        at: usize,
+        batch: Batch<D>,
+        answer: &ProducedPartition,
+        outcome: Outcome,
+    ) {
+        let error = self.describe(at, answer);
+        let numbered = batch.numbered.is_some();
+        // Names say nothing while an earlier attempt may have been written.
+        let named = !answer.record_errors.is_empty() && outcome == Outcome::NotWritten;
+        if named && !batch.settled {
+            let records = answer.record_errors.iter();
+            let records = records.map(|r| (r.batch_index, r.batch_index_error_message.clone())).collect();
+            self.settle(batch, BatchOutcome::Refused { error, records });
+        } else {
+            self.give_up(at, batch, error, outcome);
+        }
+        if numbered {
+            self.break_off(now, at);
+        }
     }
 
     /// A number of a partition is lost. A producer id whose epochs are used up there is replaced for all.
