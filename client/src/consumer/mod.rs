@@ -399,6 +399,9 @@ impl Consumer {
             match taken {
                 Some(chunk) => {
                     let chunk = chunk?;
+                    let (TopicPartition { topic, partition }, bytes) =
+                        (&chunk.partition, chunk.records.len());
+                    tracing::trace!(%topic, partition, offset = chunk.from, bytes, "fetched records are read");
                     (self.uncommitted, self.next_offset, self.exhausted) =
                         (chunk.uncommitted, chunk.from, false);
                     self.covered = self.covered_from(chunk.from);

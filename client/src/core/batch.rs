@@ -209,6 +209,7 @@ impl Shipment {
         let mut encoded = Vec::with_capacity(self.parcels.len());
         for (address, parcel) in self.parcels {
             let (bytes, stamp) = parcel.encode(self.codec, compressor);
+            tracing::trace!(topic = %address.topic, partition = address.index, bytes = bytes.len(), "a batch is sent");
             let partition = ProducePartition { index: address.index, records: Some(bytes.clone()).into() };
             encoded.push((bytes, stamp));
             let topics = &mut request.topic_data;

@@ -25,6 +25,7 @@ use super::fetch::{Fetch, Fetched, Positions};
 use super::group::{Group, GroupEvent};
 use super::offsets::{CommitId, Found, Offsets};
 use super::positions::{Chunk, Failure, Lease, Place, Position};
+use super::saying::Saying;
 use super::{Dial, Input, Lane, Link, Machine, TopicPartition, Work};
 use crate::config::{ClientConfig, ConsumerConfig, Reset, Source, When};
 use crate::error::{Error, ErrorKind};
@@ -84,6 +85,8 @@ pub(crate) struct Consumer {
     pub(super) closing: bool,
     /// The membership is over for good: what every call says from now on.
     pub(super) ended: Option<Error>,
+    /// What is to be logged.
+    pub(super) said: Vec<Saying>,
 }
 
 impl Consumer {
@@ -121,6 +124,7 @@ impl Consumer {
             complain_at,
             closing: false,
             ended: None,
+            said: Vec::new(),
             config,
         };
         consumer.commit_at = consumer.commit_interval().map(|interval| now + interval);
@@ -366,7 +370,7 @@ impl Consumer {
             None => true,
             Some(Ok(_)) => false,
             Some(Err(error)) => {
-                tracing::warn!(%error, "offsets were not committed");
+                self.said.push(Saying::new(move || tracing::warn!(%error, "offsets were not committed")));
                 failed = true;
                 false
             }
@@ -374,7 +378,8 @@ impl Consumer {
         let ready = self.revoking.as_ref().is_some_and(|(id, _)| offsets.is_resolved(*id));
         if let Some((id, partitions)) = self.revoking.take_if(|_| ready) {
             if let Some(Err(error)) = offsets.take_result(id) {
-                tracing::warn!(%error, "offsets were not committed before partitions were given up");
+                let what = "offsets were not committed before partitions were given up";
+                self.said.push(Saying::new(move || tracing::warn!(%error, "{what}")));
             }
             group.given_up(now);
             self.unassign(&partitions);
@@ -451,7 +456,9 @@ impl Consumer {
                 position.readable_end = (end >= 0).then_some(end);
                 let before = position.waiting.len();
                 if !self.fetch.keep(&fetched, position) {
-                    tracing::error!(partition = %fetched.partition, "a fetch brought no readable batch");
+                    let partition = fetched.partition.clone();
+                    let unreadable = move || tracing::error!(%partition, "a fetch brought no readable batch");
+                    self.said.push(Saying::new(unreadable));
                 }
                 if position.waiting.len() > before {
                     self.queue.push_back(fetched.partition);
@@ -571,7 +578,7 @@ fn not_assigned(partition: &TopicPartition) -> Error {
 }
 
 impl Machine for Consumer {
-    type News = ();
+    type News = Saying;
 
     fn handle(&mut self, now: Instant, input: Input) {
         match input {
@@ -665,9 +672,11 @@ impl Machine for Consumer {
         all.into_iter().flatten().min()
     }
 
-    fn take_news(&mut self) -> Vec<()> {
-        Vec::new()
+    fn take_news(&mut self) -> Vec<Saying> {
+        std::mem::take(&mut self.said)
     }
 
-    fn tell((): ()) {}
+    fn tell(news: Saying) {
+        news.say();
+    }
 }

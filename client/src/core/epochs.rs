@@ -17,6 +17,7 @@ use ottla_protocol::messages::{
 use super::ask::Ask;
 use super::consumer::Consumer;
 use super::positions::{Failure, Lease, Place, Position};
+use super::saying::Saying;
 use super::{Lane, Link, Request, TopicPartition, Work};
 use crate::config::Reset;
 use crate::error::{Error, ErrorKind};
@@ -183,7 +184,10 @@ impl Consumer {
         let Some(position) = self.positions.get_mut(partition) else { return };
         let reset = self.config.on_out_of_range;
         let finished = position.lease.finished();
-        tracing::warn!(%partition, offset, epoch, end, leader_epoch, ?reset, "the log was truncated in front of the position");
+        let log = partition.clone();
+        self.said.push(Saying::new(move || {
+            tracing::warn!(partition = %log, offset, epoch, end, leader_epoch, ?reset, "the log was truncated in front of the position");
+        }));
         // What is buffered may be of the lost part; what is still in the log comes again.
         let place = if reset == Reset::Error { Place::Failed } else { Place::At(end.min(finished.max(0))) };
         self.fetch.release(position.go_to(place));

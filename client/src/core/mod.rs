@@ -32,6 +32,7 @@ pub(crate) mod positions;
 pub(crate) mod producer;
 mod queue;
 mod resets;
+pub(crate) mod saying;
 mod sequence;
 mod session;
 mod settling;

@@ -291,7 +291,7 @@ impl<D: Ticket> Producer<D> {
     /// Gives up what may be in the log already, where sending it again cannot tell.
     pub(super) fn give_up_doubtful(&mut self, at: usize, error: &Error) {
         for batch in self.change(at, Queue::take_doubtful) {
-            self.give_up(at, batch, error.clone(), Outcome::PossiblyWritten);
+            self.give_up(batch, error.clone(), Outcome::PossiblyWritten);
         }
     }
 

@@ -18,6 +18,7 @@ use super::ask::Ask;
 use super::backoff::Backoff;
 use super::consumer::Consumer;
 use super::positions::{Failure, Lease, Place, Position};
+use super::saying::Saying;
 use super::{Lane, Link, Request, TopicPartition, Work};
 use crate::config::{Reset, wire_millis};
 use crate::error::{Error, ErrorKind};
@@ -171,7 +172,8 @@ impl Consumer {
             return self.retry_later(now, partition);
         }
         let reset = self.config.on_out_of_range;
-        tracing::warn!(%partition, offset, log_start, ?reset, "the position is out of range");
+        let place = partition.clone();
+        self.said.push(Saying::new(move || tracing::warn!(partition = %place, offset, log_start, ?reset, "the position is out of range")));
         let start = if log_start >= 0 { format!(", which starts at {log_start}") } else { String::new() };
         self.reset(partition, format!("{partition}: offset {offset} is not in the log{start}"));
     }
@@ -214,7 +216,8 @@ impl Consumer {
             }
             if let Place::At(offset) = place {
                 let reset = self.config.on_out_of_range;
-                tracing::warn!(%partition, offset, ?reset, "the topic was deleted and created again");
+                let place = partition.clone();
+                self.said.push(Saying::new(move || tracing::warn!(partition = %place, offset, ?reset, "the topic was deleted and created again")));
                 let why = format!(
                     "{partition}: the topic was deleted and created again; offset {offset} is of the old one"
                 );

@@ -156,7 +156,7 @@ impl<D: Ticket> Producer<D> {
             let records = records.map(|r| (r.batch_index, r.batch_index_error_message.clone())).collect();
             self.settle(batch, BatchOutcome::Refused { error, records });
         } else {
-            self.give_up(at, batch, error, outcome);
+            self.give_up(batch, error, outcome);
         }
         if numbered {
             self.break_off(now, at);
@@ -231,7 +231,7 @@ impl<D: Ticket> Producer<D> {
                 self.break_off(now, at);
             }
             let outcome = if batch.doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
-            self.give_up(at, batch, error, outcome);
+            self.give_up(batch, error, outcome);
         } else {
             let busy = error.code() == Some(ErrorCode::CONCURRENT_TRANSACTIONS);
             let (base, most) = self.retry_backoff;
@@ -255,12 +255,7 @@ impl<D: Ticket> Producer<D> {
 
     // How a batch ends.
 
-    pub(super) fn give_up(&mut self, at: usize, batch: Batch<D>, error: Error, outcome: Outcome) {
-        let queue = &self.queues[at];
-        tracing::warn!(
-            topic = %self.topics[queue.topic].name, partition = queue.index, records = batch.count, ?outcome, %error,
-            "records were not delivered"
-        );
+    pub(super) fn give_up(&mut self, batch: Batch<D>, error: Error, outcome: Outcome) {
         self.settle(batch, BatchOutcome::Failed(error.with_outcome(outcome)));
     }
 
@@ -317,7 +312,7 @@ impl<D: Ticket> Producer<D> {
                 self.break_off(now, at);
             }
             let outcome = if batch.doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
-            self.give_up(at, batch, error.clone(), outcome);
+            self.give_up(batch, error.clone(), outcome);
         }
         self.ledger.expire(opened);
         self.list(at);

@@ -32,7 +32,7 @@ impl<D: Ticket> Producer<D> {
                     self.break_off(now, at);
                 }
                 let outcome = if batch.doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
-                self.give_up(at, batch, error, outcome);
+                self.give_up(batch, error, outcome);
             }
         }
     }
@@ -61,13 +61,12 @@ impl<D: Ticket> Producer<D> {
             let message = "a batch could not be opened to be split";
             self.transaction.iter_mut().for_each(Transaction::doubt);
             self.break_off(now, at);
-            self.give_up(at, whole, Error::new(ErrorKind::Corrupt, message), Outcome::NotWritten);
+            self.give_up(whole, Error::new(ErrorKind::Corrupt, message), Outcome::NotWritten);
             return;
         }
         let name = self.topics[self.queues[at].topic].name.clone();
         let index = self.queues[at].index;
         self.ledger.split(number.opened, parts.len() - 1);
-        tracing::debug!(topic = %name, partition = index, records = whole.count, parts = parts.len(), "a batch was split");
         let (mut first, mut claims) = (0, Vec::with_capacity(parts.len()));
         for (buffer, stamp) in parts {
             let ticket = D::new(&name, index);

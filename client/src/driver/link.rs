@@ -37,6 +37,7 @@ struct Sent {
     version: i16,
     flexible: bool,
     decode: Decode,
+    since: Instant,
     deadline: Instant,
 }
 
@@ -149,6 +150,7 @@ impl<M: Machine> Io<M> {
                 ));
             };
             let name = sent.key.name().unwrap_or("a request");
+            tracing::trace!(api = name, bytes = body.len(), took = ?now().saturating_duration_since(sent.since), "an answer");
             let id = frame::decode_response_header(&mut body, sent.key, sent.flexible)
                 .map_err(|e| undecodable(&self.peer, name, e))?;
             if id != sent.correlation_id {
@@ -201,6 +203,12 @@ impl<M: Machine> Io<M> {
         })?;
         self.used = now();
         let deadline = self.used + request.timeout;
+        tracing::trace!(
+            api = ask.key().name().unwrap_or("a request"),
+            version,
+            bytes = self.frame.len(),
+            "a request"
+        );
         if request.answered {
             self.sent.push_back(Sent {
                 correlation_id: self.correlation_id,
@@ -208,6 +216,7 @@ impl<M: Machine> Io<M> {
                 version,
                 flexible: ask.is_flexible(version),
                 decode: ask.decoder(),
+                since: self.used,
                 deadline,
             });
         } else {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use tracing::Instrument;
+
 use super::connection::Connection;
 use super::link::Io;
 use super::shared::{Shared, now};
@@ -19,7 +21,8 @@ use crate::world::pause;
 
 /// Starts the supervisor of a machine. It ends, with every link, after [`Shared::stop`].
 pub(crate) fn start<M: Machine>(shared: &Arc<Shared<M>>, config: &Arc<ClientConfig>) {
-    let task = supervise(shared.clone(), config.clone());
+    let span = tracing::info_span!("client", client_id = %config.client_id);
+    let task = supervise(shared.clone(), config.clone()).instrument(span);
     shared.world.spawn("supervisor", Box::pin(task));
 }
 
@@ -34,7 +37,12 @@ async fn supervise<M: Machine>(shared: Arc<Shared<M>>, config: Arc<ClientConfig>
         });
         let Ok(dials) = dials else { return };
         for dial in dials {
-            let task = run_link(shared.clone(), config.clone(), dial);
+            // A child of the client's: whatever is logged of a connection names both.
+            let Dial { link, host, port, .. } = &dial;
+            let broker = (link.node >= 0).then_some(link.node);
+            let peer = format_args!("{host}:{port}");
+            let span = tracing::info_span!("connection", broker, lane = ?link.lane, %peer);
+            let task = run_link(shared.clone(), config.clone(), dial).instrument(span);
             shared.world.spawn("link", Box::pin(task));
         }
         pause(&*shared.world).await;
@@ -83,7 +91,7 @@ async fn run_link<M: Machine>(shared: Arc<Shared<M>>, config: Arc<ClientConfig>,
     let cause = match open(&shared, &config, &dial).await {
         Err(cause) => cause,
         Ok(connection) => {
-            tracing::debug!(link = ?dial.link, peer = %connection.peer, "connected");
+            tracing::debug!("connected");
             let (link, versions) = (dial.link, connection.versions.clone());
             match shared.with(|machine, now| machine.handle(now, Input::Opened { link, versions })) {
                 Ok(()) => Io::new(shared, config, link, connection).run().await,
@@ -91,7 +99,7 @@ async fn run_link<M: Machine>(shared: Arc<Shared<M>>, config: Arc<ClientConfig>,
             }
         }
     };
-    tracing::debug!(link = ?dial.link, %cause, "disconnected");
+    tracing::debug!(%cause, "disconnected");
     ended.cause = Some(cause);
 }
 

@@ -42,6 +42,21 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    fn log(&self, outcome: &BatchOutcome<Arc<Shared>>) {
+        let Shared { topic, partition, .. } = self;
+        match outcome {
+            BatchOutcome::Written { .. } => {}
+            BatchOutcome::Split(parts) => {
+                tracing::debug!(%topic, partition, parts = parts.len(), "a batch was split");
+            }
+            // Whoever closes a producer is told how much of that there was.
+            BatchOutcome::Failed(error) if error.kind() == ErrorKind::Closed => {}
+            BatchOutcome::Failed(error) | BatchOutcome::Refused { error, .. } => {
+                tracing::warn!(%topic, partition, outcome = ?error.outcome(), %error, "records were not delivered");
+            }
+        }
+    }
+
     /// Whether this outcome was the first.
     fn set(&self, outcome: BatchOutcome<Arc<Shared>>) -> bool {
         let first = self.outcome.set(outcome).is_ok();
@@ -70,6 +85,7 @@ impl Ticket for Promise {
     }
 
     fn settle(self, outcome: BatchOutcome<Arc<Shared>>) {
+        self.0.log(&outcome);
         let first = self.0.set(outcome);
         debug_assert!(first, "a batch is settled once");
     }

@@ -1,0 +1,276 @@
+//! What a subscriber of `tracing` hears of a client: where things happen, and never what is in a record (SEC11).
+
+use std::fmt::{Debug, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ottla::{Acks, Client, ClientBuilder, ErrorCode, Header, Interceptor, Payload};
+use ottla_broker::{Fault, TestBroker};
+use ottla_protocol::api::ApiKey;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A subscriber that writes everything down: each event with the spans that it is in.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    spans: Vec<String>,
+    entered: Vec<u64>,
+    events: Vec<(Level, String)>,
+}
+
+/// Fields as text.
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let _ = write!(self.0, " {field}={value:?}");
+    }
+}
+
+impl Subscriber for Heard {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("ottla") && !metadata.target().starts_with("ottla_broker")
+    }
+
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        let mut state = self.0.lock().expect("not poisoned");
+        let parent = state.entered.last().copied();
+        let above = parent.map_or("", |id| &state.spans[id as usize - 1]).to_owned();
+        let mut fields = Fields(format!("{above} [{}", attributes.metadata().name()));
+        attributes.record(&mut fields);
+        state.spans.push(fields.0 + "]");
+        Id::from_u64(state.spans.len() as u64)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut state = self.0.lock().expect("not poisoned");
+        let parent = state.entered.last().copied();
+        let spans = parent.map_or("", |id| &state.spans[id as usize - 1]).to_owned();
+        let mut fields = Fields(spans);
+        event.record(&mut fields);
+        state.events.push((*event.metadata().level(), fields.0));
+    }
+
+    fn enter(&self, span: &Id) {
+        self.0.lock().expect("not poisoned").entered.push(span.into_u64());
+    }
+
+    fn exit(&self, span: &Id) {
+        self.0.lock().expect("not poisoned").entered.retain(|id| *id != span.into_u64());
+    }
+}
+
+impl Heard {
+    /// The events of a level with all of these parts in them.
+    fn with(&self, level: Level, parts: &[&str]) -> usize {
+        let state = self.0.lock().expect("not poisoned");
+        let has = |text: &str| parts.iter().all(|part| text.contains(part));
+        state.events.iter().filter(|(of, text)| *of == level && has(text)).count()
+    }
+
+    #[track_caller]
+    fn check(&self, level: Level, parts: &[&str]) {
+        assert!(self.with(level, parts) > 0, "no {level} event with {parts:?} in:\n{}", self.all());
+    }
+
+    fn all(&self) -> String {
+        let state = self.0.lock().expect("not poisoned");
+        let events = state.events.iter().map(|(level, text)| format!("{level} {text}\n"));
+        state.spans.iter().map(|span| format!("{span}\n")).chain(events).collect()
+    }
+}
+
+/// Listens to everything that this thread does: the runtime of a test has no other.
+fn listen() -> (Heard, tracing::subscriber::DefaultGuard) {
+    let heard = Heard::default();
+    (heard.clone(), tracing::subscriber::set_default(heard))
+}
+
+async fn cluster(set: impl FnOnce(ClientBuilder) -> ClientBuilder) -> (TestBroker, Client) {
+    let broker = TestBroker::builder().topic("t", 1).start().await.expect("a broker");
+    let builder = set(Client::builder().bootstrap(broker.bootstrap()).client_id("audit"));
+    (broker, builder.build().expect("valid settings"))
+}
+
+#[tokio::test]
+async fn a_subscriber_sees_client_broker_topic_and_partition() {
+    let (heard, _guard) = listen();
+    let (_broker, client) = cluster(|client| client).await;
+    let producer = client.producer().build().expect("valid settings");
+    producer.topic("t").send(Payload::value(b"tea")).await.expect("written");
+    let mut consumer = client.consumer().assign([("t", 0)]).build().expect("valid settings");
+    consumer.recv().await.expect("readable").expect("open");
+    producer.close(SOON).await;
+
+    let place = ["[client client_id=audit]", "[connection broker=1", "lane=Produce", "peer=127.0.0.1:"];
+    heard.check(Level::DEBUG, &[&place[..], &["connected"]].concat());
+    heard.check(
+        Level::TRACE,
+        &[&place[..], &["a batch is sent", "topic=t", "partition=0", "bytes="]].concat(),
+    );
+    heard.check(Level::TRACE, &[&place[..], &["an answer", "api=\"Produce\"", "took="]].concat());
+    heard.check(Level::TRACE, &["fetched records are read", "topic=t", "partition=0", "offset=0"]);
+}
+
+#[tokio::test]
+async fn a_record_costs_no_event_and_a_request_at_most_three() {
+    let (heard, _guard) = listen();
+    let (_broker, client) = cluster(|client| client).await;
+    let producer =
+        client.producer().linger(Duration::from_millis(50)).batch_size(1 << 20).build().expect("valid");
+    let topic = producer.topic("t");
+    for n in 0..5_000_u32 {
+        drop(topic.enqueue(Payload::value(&n.to_be_bytes())).await.expect("accepted"));
+    }
+    producer.flush(SOON).await.expect("acknowledged");
+    let produced = heard.with(Level::TRACE, &["a request", "api=\"Produce\""]);
+    let batches = heard.with(Level::TRACE, &["a batch is sent"]);
+    assert!((1..=50).contains(&produced) && batches <= produced, "{}", heard.all());
+    let state = heard.0.lock().expect("not poisoned");
+    // The client, its connections, and nothing for a request.
+    assert!(state.spans.len() <= 5, "{:#?}", state.spans);
+}
+
+/// Breaks at each record.
+struct Clumsy;
+
+impl Interceptor for Clumsy {
+    fn on_send(&self, _: &str, record: &mut ottla::Outgoing<'_>) {
+        assert!(record.partition.is_some(), "this panic is a test's");
+    }
+
+    fn on_outcome(&self, _: &str, _: &ottla::Result<ottla::RecordMetadata>) {
+        panic!("this panic is a test's");
+    }
+}
+
+/// SEC11, at every level.
+#[tokio::test]
+async fn no_payload_is_in_any_trace_or_error_whatever_goes_wrong() {
+    let (heard, _guard) = listen();
+    let (broker, client) = cluster(|client| client).await;
+    let producer = client.producer().delivery_timeout(SOON * 4).interceptor(Clumsy).build().expect("valid");
+    let topic = producer.topic("t");
+    let headers = [Header { key: "s3cret", value: Some(b"s3cret") }];
+    let payload = Payload { headers: &headers, partition: Some(0), ..Payload::new(b"s3cret", b"s3cret") };
+    topic.send(payload).await.expect("written");
+    broker.fault(Fault::on(ApiKey::PRODUCE).cut());
+    topic.send(payload).await.expect("written by a retry");
+
+    let mut errors = Vec::new();
+    for code in [
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+        ErrorCode::INVALID_RECORD,
+        ErrorCode::CORRUPT_MESSAGE,
+        ErrorCode::INVALID_TIMESTAMP,
+    ] {
+        broker.fault(Fault::on(ApiKey::PRODUCE).fail(code));
+        errors.extend(topic.send(payload).await.err());
+    }
+    assert!(errors.len() >= 3, "{errors:?}");
+    let huge = b"s3cret".repeat(1 << 20);
+    errors.extend(topic.send(Payload { partition: Some(0), ..Payload::value(&huge) }).await.err());
+    errors.extend(topic.send(Payload { partition: Some(9), ..payload }).await.err());
+    errors.extend(topic.send(Payload { partition: None, ..payload }).await.err());
+    errors.extend(topic.try_enqueue(Payload { partition: Some(-1), ..payload }).err().and_then(|full| {
+        match full {
+            ottla::Full::Failed(error) => Some(error),
+            _ => None,
+        }
+    }));
+    let unheard = client.producer().acks(Acks::None).build().expect("valid");
+    unheard.topic("t").send(payload).await.expect("sent");
+    let mut consumer = client.consumer().assign([("t", 0)]).build().expect("valid");
+    consumer.recv().await.expect("readable").expect("open");
+    let (topic, delivery) = (topic.clone(), topic.enqueue(payload).await.expect("accepted"));
+    drop((producer, topic));
+    errors.extend(delivery.await.err());
+
+    let mut text = heard.all();
+    assert!(text.contains("an interceptor panicked") && text.contains("were not delivered"), "{text}");
+    for error in &errors {
+        let _ = write!(text, "{error} {error:?} {:?}", std::error::Error::source(error));
+    }
+    let bytes = format!("{:?}", b"s3cret");
+    assert!(!text.contains("s3cret") && !text.contains(bytes.trim_matches(['[', ']'])), "{text}");
+}
+
+/// A subscriber that asks the client for its numbers whenever it is told something: it would wait for ever under the lock.
+struct Nosy(Arc<Mutex<Asked>>);
+
+#[derive(Default)]
+struct Asked {
+    producer: Option<ottla::Producer>,
+    control: Option<ottla::Control>,
+    warnings: Vec<String>,
+}
+
+impl Subscriber for Nosy {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::WARN && metadata.target().starts_with("ottla::")
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut asked = self.0.lock().expect("not poisoned");
+        asked.producer.as_ref().map(ottla::Producer::metrics);
+        asked.control.as_ref().map(ottla::Control::metrics);
+        let mut fields = Fields(String::new());
+        event.record(&mut fields);
+        asked.warnings.push(fields.0);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn nothing_is_logged_under_the_lock() {
+    let (tell, done) = std::sync::mpsc::channel();
+    // On a thread of its own, so that a lock that is waited for does not keep the test from failing.
+    std::thread::spawn(move || {
+        let asked = Arc::new(Mutex::new(Asked::default()));
+        let _guard = tracing::subscriber::set_default(Nosy(asked.clone()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let (broker, client) = cluster(|client| client).await;
+            let producer = client.producer().build().expect("valid settings");
+            let topic = producer.topic("t");
+            topic.send(Payload::value(b"tea")).await.expect("written");
+            let consumer = client.consumer().assign([("t", 0)]).build().expect("valid settings");
+            {
+                let mut asked = asked.lock().expect("not poisoned");
+                (asked.producer, asked.control) = (Some(producer.clone()), Some(consumer.control()));
+            }
+            broker.fault(Fault::on(ApiKey::PRODUCE).fail(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
+            topic.send(Payload::value(b"tea")).await.expect_err("not allowed");
+            let mut consumer = consumer;
+            consumer.recv().await.expect("readable").expect("open");
+            consumer.control().seek("t", 0, ottla::SeekTo::Offset(99)).await.expect("assigned");
+            consumer.recv().await.map(drop).expect_err("there is no such offset");
+        });
+        let warnings = asked.lock().expect("not poisoned").warnings.clone();
+        tell.send(warnings).expect("somebody waits");
+    });
+    let warnings = done.recv_timeout(SOON).expect("a subscriber was called under the lock");
+    let found = |part: &str| warnings.iter().any(|warning| warning.contains(part));
+    assert!(found("records were not delivered") && found("out of range"), "{warnings:?}");
+}
