@@ -142,3 +142,36 @@ fn the_largest_topic_does_not_panic() {
         }
     }
 }
+
+/// Where Kafka's Java client and librdkafka put the same 10,000 keys, as their own code said: `golden/Placements.java` and
+/// `golden/placements.py` print the lines.
+#[test]
+fn ten_thousand_keys_are_placed_as_java_and_librdkafka_place_them() {
+    const PARTITIONS: i32 = 61;
+    let digits = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let keys = keys();
+    assert_eq!(keys.len(), 10_000);
+    let lines = include_str!("golden/placements.txt").lines();
+    let mut compared = 0;
+    for (name, placed) in lines.filter_map(|line| line.split_once(' ')) {
+        let scheme = if name == "java" { Scheme::Java } else { Scheme::named(name).expect("a scheme") };
+        assert_eq!(placed.len(), keys.len(), "{name}");
+        for (key, placed) in keys.iter().zip(placed.bytes()) {
+            let expected = digits.iter().zip(0..).find(|(digit, _)| **digit == placed).map(|(_, n)| n);
+            assert_eq!(scheme.keyed(Some(key), PARTITIONS), expected, "{name}: {key:02x?}");
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, 4);
+}
+
+/// The keys that the programs in `golden` make: of 1 to 40 bytes, from a generator that every language can have.
+fn keys() -> Vec<Vec<u8>> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state
+    };
+    let mut key = || (0..1 + (next() >> 33) % 40).map(|_| next().to_be_bytes()[0]).collect();
+    (0..10_000).map(|_| key()).collect()
+}
