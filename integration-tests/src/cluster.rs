@@ -82,6 +82,26 @@ impl SimulatedCluster {
         (1..=NODES).for_each(|node| self.simulation.network.cut(&host(node), PORT));
     }
 
+    /// Makes a node the leader of partition 0 of a topic, and of no other partition.
+    pub fn lead_first_alone(&self, topic: &str, node: i32) {
+        for index in (0..).take_while(|index| self.broker.leader(topic, *index).is_some()) {
+            let other = 1 + (node + index.rem_euclid(NODES - 1)) % NODES;
+            let leader = if index == 0 { node } else { other };
+            // It may lead already.
+            let _ = self.broker.move_leader(topic, index, leader);
+        }
+    }
+
+    /// Lets a node take so long for each request to write, until it is healed.
+    pub fn slow(&self, node: i32, by: Duration) {
+        self.broker.fault(Fault::on(ApiKey::PRODUCE).node(node).always().delay(by));
+    }
+
+    /// Lets nothing through to a node or from it for a while.
+    pub fn freeze(&self, node: i32, time: Duration) {
+        self.simulation.network.freeze(&host(node), PORT, time);
+    }
+
     /// Takes every fault away that has not acted yet.
     pub fn heal(&self) {
         self.broker.heal();

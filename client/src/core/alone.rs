@@ -15,6 +15,7 @@
 )]
 
 mod metrics;
+mod room;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};

@@ -4,7 +4,7 @@ use super::*;
 
 impl Run {
     /// Lets everything happen that can happen without time passing.
-    fn exchange(&mut self) {
+    pub(super) fn exchange(&mut self) {
         for _ in 0..50 {
             self.drive_links();
             self.dial();
@@ -13,13 +13,13 @@ impl Run {
         }
     }
 
-    fn later(&mut self, millis: u64) {
+    pub(super) fn later(&mut self, millis: u64) {
         self.now += Duration::from_millis(millis);
         self.tell(Input::Tick);
     }
 
     /// A producer that has all it needs, on a cluster that makes no trouble.
-    fn ready() -> Self {
+    pub(super) fn ready() -> Self {
         let mut run = Run::new(7);
         run.healed = true;
         (0..5).for_each(|_| run.exchange());
