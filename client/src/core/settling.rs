@@ -279,8 +279,13 @@ impl<D: Ticket> Producer<D> {
             }
             BatchOutcome::Split(_) => {}
         }
-        if let BatchOutcome::Failed(error) | BatchOutcome::Refused { error, .. } = &outcome {
-            self.transaction.iter_mut().for_each(|transaction| transaction.fail(error));
+        match (&mut self.transaction, &outcome) {
+            (Some(transaction), BatchOutcome::Written { .. }) => transaction.opened(),
+            (Some(transaction), BatchOutcome::Failed(error)) => transaction.fail(error),
+            (Some(transaction), BatchOutcome::Refused { error, .. }) => {
+                transaction.fail(&error.clone().with_outcome(Outcome::Rejected));
+            }
+            (None, _) | (_, BatchOutcome::Split(_)) => {}
         }
         self.ledger.settle(batch.number.opened);
         self.news.push((batch.ticket.clone(), outcome));
@@ -335,6 +340,10 @@ impl<D: Ticket> Producer<D> {
         for at in 0..self.queues.len() {
             self.queues[at].listed = false;
             for batch in self.change(at, Queue::take_unsent) {
+                if batch.numbered.is_some() {
+                    // Its number is missing in the log: the next transaction must not go on behind the gap.
+                    self.transaction.iter_mut().for_each(Transaction::doubt);
+                }
                 let outcome = if batch.doubtful { Outcome::PossiblyWritten } else { Outcome::NotWritten };
                 self.settle(batch, BatchOutcome::Failed(error.clone().with_outcome(outcome)));
             }

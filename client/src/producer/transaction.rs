@@ -126,6 +126,8 @@ impl TransactionalProducer {
     /// [`ErrorKind::Authorization`]; [`ErrorKind::Fenced`] and [`ErrorKind::Fatal`] for good.
     pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
         let door = &self.producer.0.door;
+        // What nobody holds any more can only be aborted: its handle was leaked.
+        door.with(|machine, now| machine.end_transaction(now, false))?;
         pause(&*door.world).await;
         let ready = door.until(|m| m.transaction.as_ref().is_none_or(|transaction| transaction.may_begin()));
         let waited = tokio::time::timeout(self.producer.0.config.max_block, ready).await;
@@ -288,8 +290,8 @@ impl Transaction<'_> {
     /// Commits: waits until everything that was sent is acknowledged, and has the coordinator make it seen. Takes at most
     /// `delivery.timeout.ms` and `max.block.ms` together.
     ///
-    /// Dropping the future does not abort: the commit goes on, and the next [`begin`](TransactionalProducer::begin)
-    /// waits for it and tells its outcome.
+    /// Dropping the future does not abort, unless it was never polled: the commit goes on, and the next
+    /// [`begin`](TransactionalProducer::begin) waits for it and tells its outcome.
     ///
     /// # Errors
     /// [`ErrorKind::Aborted`]: a record or an offset failed, so nothing of the transaction is seen.

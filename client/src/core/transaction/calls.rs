@@ -343,8 +343,9 @@ impl Transaction {
                 cluster.throttle(now, link, response.throttle_time_ms);
                 let results = response.results_by_topic_v3_and_below.iter();
                 let codes = results.flat_map(|topic| &topic.results_by_partition);
-                let code = worst(codes.map(|p| ErrorCode(p.partition_error_code)));
+                let code = worst(codes.map(|p| ErrorCode(p.partition_error_code)), self.asked.len());
                 if self.take(now, &duty, code, cluster) {
+                    self.opened = true;
                     for at in std::mem::take(&mut self.asked) {
                         self.partitions.insert(at, true);
                     }
@@ -354,13 +355,16 @@ impl Transaction {
             (Answer::AddOffsetsToTxn(response), Duty::AddOffsets(group)) => {
                 cluster.throttle(now, link, response.throttle_time_ms);
                 if self.take(now, &duty, response.error_code, cluster) {
+                    self.opened = true;
                     self.groups_added.insert(group.clone());
                 }
             }
             (Answer::TxnOffsetCommit(response), Duty::CommitOffsets(_)) => {
                 cluster.throttle(now, link, response.throttle_time_ms);
-                let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
-                if self.take(now, &duty, worst(partitions.map(|p| p.error_code)), cluster) {
+                let codes = response.topics.iter().flat_map(|topic| &topic.partitions).map(|p| p.error_code);
+                let code = worst(codes, self.offsets.front().map_or(0, |(_, from)| from.offsets.len()));
+                if self.take(now, &duty, code, cluster) {
+                    self.opened = true;
                     self.offsets.pop_front();
                 }
             }
@@ -390,7 +394,7 @@ impl Transaction {
             Some(group) => self.groups.get_mut(group),
         };
         match coordinator.map(|coordinator| coordinator.answered(now, link, response, cluster)) {
-            Some(Err(error)) if group.is_some() => self.fail(&error),
+            Some(Err(error)) if group.is_some() => self.fail_alone(error),
             Some(Err(error)) => self.break_down(&error),
             Some(Ok(())) | None => {}
         }
@@ -400,8 +404,12 @@ impl Transaction {
     fn take(&mut self, now: Instant, duty: &Duty, code: ErrorCode, cluster: &mut Cluster) -> bool {
         let Some(call) = duty.call() else { return false };
         let verdict = match judge(call, code, self.protocol) {
-            // The request that was to open the transaction has not arrived: there is nothing to abort.
-            _ if call == Call::Abort && code == ErrorCode::INVALID_TXN_STATE && self.doubt => Verdict::Done,
+            // There is nothing to abort, or the transaction before is being completed. An identity is asked for again,
+            // and that tells whether we are fenced.
+            Verdict::Fatal if call == Call::Abort && !self.opened => {
+                self.doubt = true;
+                Verdict::Done
+            }
             Verdict::Unknown if planted(Defect::UnknownIsCommitted) => Verdict::Done,
             verdict => verdict,
         };
@@ -418,20 +426,20 @@ impl Transaction {
                 self.coordinator.alive();
                 return true;
             }
-            Verdict::Again => self.rest(now, cluster),
-            Verdict::FindAgain => {
-                self.look_again(now, duty, cluster);
+            Verdict::Again | Verdict::FindAgain => {
+                self.lose(duty);
+                if verdict == Verdict::FindAgain {
+                    self.look_again(now, duty, cluster);
+                }
                 self.rest(now, cluster);
             }
             Verdict::Abort => {
-                let error = error();
                 // A definite answer: the decision may be another one now.
-                if let Phase::Ending { decided, .. } = &mut self.phase {
+                if let Phase::Ending { decided, lost, .. } = &mut self.phase {
                     *decided = false;
+                    *lost &= code != ErrorCode::INVALID_TXN_STATE;
                 }
-                // An instance of a group that is fenced does not fence the producer.
-                let harmless = Error::new(ErrorKind::Superseded, error.to_string()).with_code(code);
-                self.fail(if error.is_fatal() { &harmless } else { &error });
+                self.fail_alone(error());
             }
             Verdict::Fatal => {
                 let error = match code {
@@ -441,18 +449,34 @@ impl Transaction {
                 self.break_down(&error);
             }
             Verdict::Unknown => {
-                let error = error();
-                if let Phase::Ending { commit, lost, .. } = &mut self.phase {
-                    *lost = true;
-                    if *commit {
-                        self.unknown = Some(self.commit_unknown(&error.to_string()).with_source(error));
-                    }
+                self.lose(duty);
+                if call == Call::Commit {
+                    let error = error();
+                    self.unknown = Some(self.commit_unknown(&error.to_string()).with_source(error));
                 }
                 self.doubt = true;
                 self.rest(now, cluster);
             }
         }
         false
+    }
+
+    /// A call ended without an answer that says that it was not done.
+    fn lose(&mut self, duty: &Duty) {
+        if let (Phase::Ending { lost, .. }, Duty::End { commit: true }) = (&mut self.phase, duty) {
+            *lost = true;
+        }
+    }
+
+    /// Fails the transaction with what would be the end of whoever else is told so, but is not that of the producer: a
+    /// member of a group that is fenced, a group that cannot exist.
+    fn fail_alone(&mut self, error: Error) {
+        if !error.is_fatal() {
+            return self.fail(&error);
+        }
+        let kind = if error.kind() == ErrorKind::Fenced { ErrorKind::Superseded } else { error.kind() };
+        // Without its code, which says that nothing goes on.
+        self.fail(&Error::new(kind, error.to_string()).with_source(error));
     }
 
     fn rest(&mut self, now: Instant, cluster: &mut Cluster) {
@@ -480,9 +504,7 @@ impl Transaction {
         }
         let Some((_, duty)) = self.out.take_if(|(asked, _)| *asked == link) else { return };
         self.doubt |= !matches!(duty, Duty::Name | Duty::Find(_));
-        if let (Phase::Ending { lost, .. }, Duty::End { .. }) = (&mut self.phase, &duty) {
-            *lost = true;
-        }
+        self.lose(&duty);
         self.rest(now, cluster);
     }
 }
@@ -496,17 +518,20 @@ fn fenced(code: ErrorCode) -> Error {
     Error::new(ErrorKind::Fenced, message).with_code(code)
 }
 
-/// The code that decides what happens next: one that ends the transaction before one that asks for patience.
-fn worst(codes: impl Iterator<Item = ErrorCode>) -> ErrorCode {
+/// The code that decides what happens next, of those for `asked` partitions: one that ends the transaction before one that
+/// asks for patience. An answer that leaves a partition out has not answered.
+fn worst(codes: impl Iterator<Item = ErrorCode>, asked: usize) -> ErrorCode {
     let weight = |code: &ErrorCode| match *code {
         ErrorCode::NONE => 0,
-        code if code.is_retriable() => 1,
-        // The others of its request are not at fault.
-        ErrorCode::OPERATION_NOT_ATTEMPTED => 2,
+        // Another of its request is at fault.
+        ErrorCode::OPERATION_NOT_ATTEMPTED => 1,
+        code if code.is_retriable() => 2,
         code if !code.is_fatal() => 3,
         _ => 4,
     };
-    codes.max_by_key(weight).unwrap_or(ErrorCode::NONE)
+    let codes: Vec<ErrorCode> = codes.collect();
+    let silent = (codes.len() < asked).then_some(ErrorCode::REQUEST_TIMED_OUT);
+    codes.into_iter().chain(silent).max_by_key(weight).unwrap_or(ErrorCode::NONE)
 }
 
 fn by_topic<T>(of: impl Iterator<Item = (Str, T)>) -> impl Iterator<Item = (Str, Vec<T>)> {

@@ -68,7 +68,7 @@ enum Phase {
     /// Between two transactions.
     Ready,
     Open,
-    /// Everything in flight is waited for; then EndTxn is sent. `decided`: it was. `lost`: one of its attempts ended without
+    /// Everything in flight is waited for; then EndTxn is sent. `decided`: it was. `lost`: an attempt to commit ended without
     /// an answer that says what it did.
     Ending {
         commit: bool,
@@ -96,6 +96,8 @@ pub(crate) struct Transaction {
     next_offsets: u64,
     /// Something was sent that made the coordinator open the transaction, or may have.
     touched: bool,
+    /// An answer has shown that the coordinator has opened it.
+    opened: bool,
     /// Why it cannot be committed any more.
     failed: Option<Error>,
     /// A request of this epoch may arrive late: the next transaction needs another epoch.
@@ -147,6 +149,7 @@ impl Transaction {
             offsets: VecDeque::new(),
             next_offsets: 0,
             touched: false,
+            opened: false,
             failed: None,
             doubt: false,
             out: None,
@@ -232,10 +235,11 @@ impl Transaction {
     fn break_down(&mut self, error: &Error) {
         let fate = match self.phase {
             Phase::Fatal(_) => return,
-            Phase::Ending { commit: true, lost: true, .. } => {
-                ": whether the transaction was committed is not known"
-            }
+            Phase::Ending { lost: true, .. } => ": whether the transaction was committed is not known",
             Phase::Open | Phase::Ending { .. } => ": the transaction is not committed",
+            Phase::Naming | Phase::Ready if matches!(self.past, Some(End::Committed)) => {
+                ": the transaction before is committed"
+            }
             Phase::Naming | Phase::Ready => "",
         };
         let error = error.clone().with_context(format_args!("transactional id {}{fate}", self.id));
@@ -270,7 +274,10 @@ impl Transaction {
     pub(crate) fn outcome_of_offsets(&self, number: u64) -> Result<(), Error> {
         match self.offsets.front() {
             Some((waiting, _)) if *waiting <= number => Err(match (&self.phase, &self.failed) {
-                (Phase::Fatal(error), _) | (_, Some(error)) => error.clone(),
+                (Phase::Fatal(error), _) => error.clone(),
+                // A record failed, not they.
+                (_, Some(error)) if error.outcome().is_some() => self.aborted(Some(error)),
+                (_, Some(error)) => error.clone(),
                 _ => self.aborted(None),
             }),
             _ => Ok(()),
@@ -364,6 +371,11 @@ impl Transaction {
         self.touched = true;
     }
 
+    /// A batch of it is in a log: its partition was let in.
+    pub(crate) fn opened(&mut self) {
+        self.opened = true;
+    }
+
     /// A batch may arrive late: an attempt of it ended without an answer.
     pub(crate) fn doubt(&mut self) {
         self.doubt = true;
@@ -427,7 +439,7 @@ impl Transaction {
         }
         self.failed = None;
         self.unknown = None;
-        self.touched = false;
+        (self.touched, self.opened) = (false, false);
         self.partitions.clear();
         self.groups_added.clear();
         self.offsets.clear();

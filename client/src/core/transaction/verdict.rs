@@ -42,20 +42,30 @@ pub(super) fn judge(call: Call, code: ErrorCode, protocol: Protocol) -> Verdict 
         ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => Verdict::FindAgain,
         ErrorCode::REQUEST_TIMED_OUT if call == CommitOffsets => Verdict::FindAgain,
         code if code.is_retriable() => Verdict::Again,
+        // The transaction may only have run out of its time: the answer to the abort tells.
+        ErrorCode::PRODUCER_FENCED | ErrorCode::INVALID_PRODUCER_EPOCH
+            if call == CommitOffsets && protocol == Protocol::V2 =>
+        {
+            Verdict::Abort
+        }
         // Before KIP-588 a coordinator says the second where it means the first.
         ErrorCode::PRODUCER_FENCED | ErrorCode::INVALID_PRODUCER_EPOCH => Verdict::Fatal,
         // The coordinator has aborted it by itself: its time was over. The abort of ours brings the next epoch.
         ErrorCode::INVALID_TXN_STATE if call == Commit && protocol == Protocol::V2 => Verdict::Abort,
         ErrorCode::INVALID_TXN_STATE | ErrorCode::INVALID_PRODUCER_ID_MAPPING => Verdict::Fatal,
-        ErrorCode::TRANSACTION_ABORTABLE if call == Abort => Verdict::Fatal,
+        ErrorCode::TRANSACTION_ABORTABLE if matches!(call, Abort | Name) => Verdict::Fatal,
         ErrorCode::TRANSACTION_ABORTABLE => Verdict::Abort,
         ErrorCode::UNKNOWN_PRODUCER_ID if call == Abort => Verdict::Fatal,
         ErrorCode::GROUP_AUTHORIZATION_FAILED | ErrorCode::TOPIC_AUTHORIZATION_FAILED => match call {
             AddPartitions | AddOffsets | CommitOffsets => Verdict::Abort,
             _ => Verdict::Fatal,
         },
-        // The member is out of date, not the producer.
-        ErrorCode::FENCED_INSTANCE_ID if call == CommitOffsets => Verdict::Abort,
+        // The member is out of date, or the group's name is no name: that is not the end of the producer.
+        ErrorCode::FENCED_INSTANCE_ID | ErrorCode::INVALID_GROUP_ID
+            if matches!(call, AddOffsets | CommitOffsets) =>
+        {
+            Verdict::Abort
+        }
         code if code.is_fatal() => Verdict::Fatal,
         _ if ends => Verdict::Unknown,
         _ if call == Name => Verdict::Fatal,
@@ -95,9 +105,25 @@ mod tests {
     #[test]
     fn a_fenced_producer_is_at_its_end_whatever_it_asked() {
         for call in ALL {
-            check(call, ErrorCode::PRODUCER_FENCED, Verdict::Fatal);
-            check(call, ErrorCode::INVALID_PRODUCER_EPOCH, Verdict::Fatal);
+            for code in [ErrorCode::PRODUCER_FENCED, ErrorCode::INVALID_PRODUCER_EPOCH] {
+                assert_eq!(judge(call, code, Protocol::V1), Verdict::Fatal, "{call:?} answered {code}");
+                let asks = if call == Call::CommitOffsets { Verdict::Abort } else { Verdict::Fatal };
+                assert_eq!(judge(call, code, Protocol::V2), asks, "{call:?} answered {code}");
+            }
             check(call, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, Verdict::Fatal);
+        }
+    }
+
+    /// Or they would be sent again at once, for ever.
+    #[test]
+    fn no_code_aborts_where_there_is_nothing_to_abort() {
+        for code in (-1..200).map(ErrorCode) {
+            for protocol in [Protocol::V1, Protocol::V2] {
+                for call in [Call::Name, Call::Abort] {
+                    assert_ne!(judge(call, code, protocol), Verdict::Abort, "{call:?} answered {code}");
+                }
+                assert_ne!(judge(Call::Name, code, protocol), Verdict::Unknown, "answered {code}");
+            }
         }
     }
 
