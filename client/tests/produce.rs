@@ -56,3 +56,23 @@ async fn many_records_of_a_partition_are_in_order_whatever_the_codec() {
         assert_eq!(seen, 5_000);
     }
 }
+
+#[tokio::test]
+async fn a_record_that_can_never_fit_does_not_wait_for_room() {
+    let (_broker, client) = cluster(1).await;
+    let producer = client.producer().buffer_memory(50_000).linger(SOON).max_block(SOON * 6);
+    let producer = producer.build().expect("valid settings");
+    let topic = producer.topic("t");
+    // The buffer is in use, and the batch is open.
+    drop(topic.enqueue(Payload::value(&[0; 10_000])).await.expect("accepted"));
+    for (bytes, limit) in
+        [(60_000, "buffer.memory is 50000 bytes"), (1_100_000, "max.request.size is 1048576 bytes")]
+    {
+        let value = vec![0; bytes];
+        let refused = tokio::time::timeout(SOON, topic.enqueue(Payload::value(&value))).await;
+        let error = refused.expect("told at once").map(drop).expect_err("too large");
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::RecordTooLarge, Some(Outcome::NotWritten)));
+        assert!(error.to_string().contains(limit), "{error}");
+    }
+    assert!(matches!(topic.try_enqueue(Payload::value(&[0; 60_000])), Err(ottla::Full::Failed(_))));
+}

@@ -109,7 +109,9 @@ impl<D: Ticket> Producer<D> {
             };
             let size = builder.size_of(timestamp, record.key, record.value, record.headers);
             if self.buffered + size > self.config.buffer_memory {
-                return (Err(Refusal::Room { partition: at, bytes: size }), false);
+                // What will never fit is not to wait.
+                let refusal = self.admit(topic, at, HEADER_BYTES + size, size, patient).err();
+                return (Err(refusal.unwrap_or(Refusal::Room { partition: at, bytes: size })), false);
             }
             if builder.len() + size <= batch.limit
                 && let Ok(position) = builder.append(timestamp, record.key, record.value, record.headers)
