@@ -1,8 +1,9 @@
 //! What the examples begin with, so that each of them shows its own subject and nothing else: options, a cluster and a
-//! topic to play with, a file of earthquakes, and counting. Nothing here is needed to use ottla.
+//! topic to play with, a file of earthquakes, payments, and counting. Nothing here is needed to use ottla.
 
 mod arguments;
 pub mod earthquakes;
+pub mod payments;
 mod playground;
 mod tally;
 

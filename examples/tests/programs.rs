@@ -153,6 +153,17 @@ fn every_example_runs() {
         ("partitioner", "express/4 went to partition 0"),
         ("admin", "as expected: "),
         ("properties", "unknown key linger.sm; did you mean linger.ms?"),
+        ("fire_and_forget", "all of 100000 clicks are accounted for"),
+        ("keyed", "Dov: ordered, paid, shipped, delivered, forgotten, in one partition: true"),
+        ("partitioners", "Java, franz-go, kafka-python         3 1 4 5 3"),
+        ("back_pressure", "try_enqueue says: buffer.memory is full (true)"),
+        ("codecs", "zstd"),
+        ("acks", "None: "),
+        ("retries", "5000 records are in the log, each once and in order: true"),
+        ("transactional", "2 debits and 2 credits are seen"),
+        ("pipeline", "1000 orders, 1000 invoices, 1000 of them distinct"),
+        ("alert", "600 payments, 0 with a card to be seen"),
+        ("interceptor", "1000 written, 1 not\n1000 records bear the header"),
     ];
     for (name, line) in said {
         check(&run(name, &[]), 0, &[line]);
