@@ -13,6 +13,7 @@ use super::{CommitOutcome, Door, commit};
 use crate::config::Done;
 use crate::core::TopicPartition;
 use crate::core::positions::Lease;
+use crate::driver::shared::Then;
 use crate::error::Error;
 
 /// A record on loan from a [`Consumer`](crate::Consumer), until the next is asked for. Nothing of it is copied.
@@ -253,7 +254,7 @@ fn acknowledge(
     offsets: std::ops::Range<i64>,
 ) -> bool {
     // Nobody sleeps for an acknowledgement, but for the commit that it makes due.
-    let counted = door.with_hot(|machine| (machine.acknowledge(place, lease, offsets, 1), false));
+    let counted = door.with_hot(|machine| (machine.acknowledge(place, lease, offsets, 1), Then::Nothing));
     // A consumer that is broken says so at the next chunk.
     let Ok(Some(due)) = counted else { return false };
     if due {

@@ -3,19 +3,24 @@
 //! It owns the socket, the frame that is being written, the order of the requests that wait for their answers, and their
 //! deadlines. It refuses to look inside an answer, and to decide what a loss means. Invariant: answers are matched to
 //! requests by order and correlation id both; whatever does not match ends the connection.
+//!
+//! A caller that has just given an idle link something to do may poll it in its task's place ([`Io::stand_in`]), with the
+//! task's own waker: whatever happens next wakes the task, as if it had slept all the time.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::IoSlice;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use ottla_protocol::api::ApiKey;
 use ottla_protocol::frame::{self, Frame};
 use ottla_protocol::records::Compressor;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 
@@ -59,6 +64,8 @@ pub(super) struct Io<M: Machine> {
     used: Instant,
     /// For a request that nobody answers: when it must have been written.
     write_deadline: Option<Instant>,
+    /// Why it has ended, so that nobody polls it any more.
+    over: Option<Error>,
 }
 
 impl<M: Machine> Io<M> {
@@ -85,18 +92,53 @@ impl<M: Machine> Io<M> {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             used: now(),
             write_deadline: None,
+            over: None,
         }
     }
 
     /// Runs until the connection ends, and says why.
-    pub(super) async fn run(mut self) -> Error {
+    pub(super) async fn run(self) -> Error {
+        let (shared, link) = (self.shared.clone(), self.link);
+        let io = Arc::new(Mutex::new(self));
+        shared.lend(link, &io);
         loop {
-            let turn = std::future::poll_fn(|cx| self.poll(cx)).await;
-            match turn {
-                Ok(()) => pause(&*self.shared.world).await,
+            let turn = std::future::poll_fn(|cx| {
+                let mut io = io.lock();
+                io.over.take().map_or_else(|| io.poll(cx), |cause| Poll::Ready(Err(cause)))
+            });
+            match turn.await {
+                Ok(()) => pause(&*shared.world).await,
                 Err(cause) => return cause,
             }
         }
+    }
+
+    /// Does what there is to do now in the place of the link's task, whose waker this is; at linger 0 that saves a record
+    /// a task switch. One request is pulled and written at most: the task is woken for the rest, and when it is at it already.
+    pub(super) fn stand_in(io: &Mutex<Self>, waker: Waker) {
+        let Some(mut io) = io.try_lock() else { return waker.wake() };
+        let mut cx = Context::from_waker(&waker);
+        // The first turn takes a request, the second writes it and looks for more.
+        for _ in 0..2 {
+            if io.over.is_some() {
+                break;
+            }
+            match catch_unwind(AssertUnwindSafe(|| io.poll(&mut cx))) {
+                Ok(Poll::Pending) => return,
+                Ok(Poll::Ready(Ok(()))) => {}
+                Ok(Poll::Ready(Err(cause))) => io.over = Some(cause),
+                // As when the task itself had panicked.
+                Err(_) => io.end(),
+            }
+        }
+        drop(io);
+        waker.wake();
+    }
+
+    /// Lets nobody poll it any more.
+    pub(super) fn end(&mut self) {
+        let died = || Error::new(ErrorKind::Connect, "the task of a connection ended early");
+        self.over.get_or_insert_with(died);
     }
 
     /// Ready with `Ok` after each piece of work taken; the caller may let others run in between.
@@ -270,5 +312,97 @@ impl<M: Machine> Io<M> {
             }
             ready!(self.timer.as_mut().poll(cx));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll};
+    use std::time::Duration;
+
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::*;
+    use crate::world::{Outside, Tcp, Work, World};
+    use crate::{Client, Payload};
+
+    /// TCP that counts the bytes which were written.
+    #[derive(Default)]
+    struct Counting(Arc<AtomicUsize>);
+
+    struct Counted(Box<dyn Stream>, Arc<AtomicUsize>);
+
+    impl AsyncRead for Counted {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let written = ready!(Pin::new(&mut self.0).poll_write(cx, bytes))?;
+            self.1.fetch_add(written, Ordering::Relaxed);
+            Poll::Ready(Ok(written))
+        }
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    impl World for Counting {
+        fn connect(&self, host: &str, port: u16) -> Work<io::Result<Box<dyn Stream>>> {
+            let (opening, count) = (Tcp::default().connect(host, port), self.0.clone());
+            Box::pin(async move { Ok(Box::new(Counted(opening.await?, count)) as Box<dyn Stream>) })
+        }
+        fn random(&self) -> u64 {
+            4
+        }
+        fn wall_ms(&self) -> i64 {
+            Tcp::default().wall_ms()
+        }
+        fn spawn(&self, name: &'static str, task: Work<()>) {
+            Tcp::default().spawn(name, task);
+        }
+        fn poll_pause(&self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
+
+    /// Bytes that a record of 1,000 bytes brought onto the wire before its task gave way to any other.
+    async fn written_at_once(linger: Duration) -> usize {
+        let broker = ottla_broker::TestBroker::builder().topic("t", 1).start().await.unwrap();
+        let written = Arc::new(AtomicUsize::new(0));
+        let mut builder = Client::builder().bootstrap(broker.bootstrap());
+        builder.outside = Outside(Some(Arc::new(Counting(written.clone()))));
+        let producer = builder.build().unwrap().producer().linger(linger).build().unwrap();
+        let topic = producer.topic("t");
+        topic.send(Payload::value(b"opens the connection")).await.unwrap();
+        // The answer was told by the link's task before it went back to sleep.
+        tokio::task::yield_now().await;
+        let before = written.load(Ordering::Relaxed);
+        let delivery = topic.enqueue(Payload::value(&[b'v'; 1_000])).await.unwrap();
+        let at_once = written.load(Ordering::Relaxed) - before;
+        delivery.await.unwrap();
+        at_once
+    }
+
+    #[tokio::test]
+    async fn without_linger_the_task_that_enqueues_a_record_writes_it() {
+        assert!(written_at_once(Duration::ZERO).await > 1_000);
+        assert_eq!(written_at_once(Duration::from_millis(5)).await, 0);
     }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::link::Io;
 use crate::core::{Link, Machine, Work};
 use crate::error::{Error, ErrorKind};
 use crate::planted::{Defect, planted};
@@ -24,10 +25,10 @@ pub(crate) struct Shared<M: Machine> {
     pub(crate) world: Arc<dyn World>,
 }
 
-struct State<M> {
+struct State<M: Machine> {
     /// `None` after a panic under the lock: what it held could not be trusted any more.
     machine: Option<M>,
-    links: BTreeMap<Link, Sleeper>,
+    links: BTreeMap<Link, LinkTask<M>>,
     supervisor: Sleeper,
     waiters: Vec<Waiter<M>>,
     next_waiter: u64,
@@ -35,12 +36,25 @@ struct State<M> {
     stopped: bool,
 }
 
+/// The task of a link.
+struct LinkTask<M: Machine> {
+    sleeper: Sleeper,
+    /// While it waits for its socket.
+    busy: Option<Waker>,
+    /// For those who do its work in its place.
+    io: Option<Arc<Mutex<Io<M>>>>,
+}
+
+impl<M: Machine> Default for LinkTask<M> {
+    fn default() -> Self {
+        Self { sleeper: Sleeper::default(), busy: None, io: None }
+    }
+}
+
 /// Somebody who found nothing to do. The waker is taken by whoever brings work.
 #[derive(Default)]
 struct Sleeper {
     waker: Option<Waker>,
-    /// Of a link that waits for its socket.
-    busy: Option<Waker>,
     /// When it wakes by itself.
     alarm: Option<Instant>,
 }
@@ -73,6 +87,17 @@ struct Waiter<M> {
     id: u64,
     waker: Waker,
     condition: Condition<M>,
+}
+
+/// What a change on the hot path asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It concerns nobody else.
+    Nothing,
+    /// Whoever has something to do now is to be woken.
+    Wake,
+    /// The same, but for a link: the caller does its work in its place, if it sleeps.
+    StandIn,
 }
 
 /// What a link finds when it asks for work.
@@ -109,13 +134,15 @@ impl<M: Machine> Shared<M> {
     /// The door of the hot path: no clock is read, and sleepers are only asked when `f` says that it changed something
     /// that concerns them.
     #[inline]
-    pub(crate) fn with_hot<T>(&self, f: impl FnOnce(&mut M) -> (T, bool)) -> Result<T, Error> {
+    pub(crate) fn with_hot<T>(&self, f: impl FnOnce(&mut M) -> (T, Then)) -> Result<T, Error> {
         let mut guard = self.lock();
-        let (result, changed) = f(guard.machine()?);
-        if !changed || planted(Defect::LostWakeUp) {
-            return Ok(result);
+        let (result, then) = f(guard.machine()?);
+        match then {
+            Then::Nothing => {}
+            _ if planted(Defect::LostWakeUp) => {}
+            Then::Wake => finish(guard, now()),
+            Then::StandIn => finish_and_stand_in(guard, now()),
         }
-        finish(guard, now());
         Ok(result)
     }
 
@@ -137,7 +164,7 @@ impl<M: Machine> Shared<M> {
             None => {
                 // What is due already and gives no work waits for something else than time.
                 let alarm = machine.ready_at(link).filter(|at| *at > now);
-                links.entry(link).or_default().sleep(cx, alarm);
+                links.entry(link).or_default().sleeper.sleep(cx, alarm);
                 Next::Sleep(alarm)
             }
         };
@@ -150,9 +177,17 @@ impl<M: Machine> Shared<M> {
         self.state.lock().links.entry(link).or_default().busy = Some(cx.waker().clone());
     }
 
-    /// A link's task has ended; it sleeps for nothing any more.
+    /// A link's task lets others do its work while it sleeps.
+    pub(super) fn lend(&self, link: Link, io: &Arc<Mutex<Io<M>>>) {
+        self.state.lock().links.entry(link).or_default().io = Some(io.clone());
+    }
+
+    /// A link's task has ended; it sleeps for nothing any more, and nobody does its work from here on.
     pub(crate) fn gone(&self, link: Link) {
-        self.state.lock().links.remove(&link);
+        let task = self.state.lock().links.remove(&link);
+        if let Some(io) = task.and_then(|task| task.io) {
+            io.lock().end();
+        }
     }
 
     /// The supervisor found nothing to do, and has sent a tick at `ticked`: it sleeps from here on, and the alarm is
@@ -201,8 +236,9 @@ impl<M: Machine> Shared<M> {
         let state = self.state.lock();
         let machine = state.machine.as_ref().filter(|_| !state.stopped)?;
         let now = now();
-        let link =
-            |(link, s): (&Link, &Sleeper)| (s.waker.is_some() && machine.wants(now, *link)).then_some(*link);
+        let link = |(link, task): (&Link, &LinkTask<M>)| {
+            (task.sleeper.waker.is_some() && machine.wants(now, *link)).then_some(*link)
+        };
         if let Some(link) = state.links.iter().find_map(link) {
             return Some(format!("{link:?} has work"));
         }
@@ -219,8 +255,8 @@ impl<M: Machine> State<M> {
     fn woken(&mut self, now: Instant) -> Vec<Waker> {
         let mut woken = Vec::new();
         let Some(machine) = &self.machine else { return woken };
-        for (link, sleeper) in &mut self.links {
-            woken.extend(sleeper.wake_if(machine.wants(now, *link), now, || machine.ready_at(*link)));
+        for (link, task) in &mut self.links {
+            woken.extend(task.sleeper.wake_if(machine.wants(now, *link), now, || machine.ready_at(*link)));
         }
         let due = machine.deadline().is_some_and(|at| at <= now);
         woken.extend(self.supervisor.wake_if(due || machine.wants_dial(now), now, || machine.deadline()));
@@ -235,7 +271,8 @@ impl<M: Machine> State<M> {
     }
 
     fn everybody(&mut self) -> Vec<Waker> {
-        let links = self.links.values_mut().flat_map(|s| s.waker.take().into_iter().chain(s.busy.take()));
+        let links = self.links.values_mut();
+        let links = links.flat_map(|task| task.sleeper.waker.take().into_iter().chain(task.busy.take()));
         let waiters = self.waiters.drain(..).map(|w| w.waker);
         links.chain(self.supervisor.waker.take()).chain(waiters).collect()
     }
@@ -251,6 +288,23 @@ fn finish<M: Machine>(mut guard: Guard<'_, M>, now: Instant) {
     drop(guard);
     news.into_iter().for_each(M::tell);
     woken.into_iter().for_each(Waker::wake);
+}
+
+/// As [`finish`]; but of the links that have something to do one is spared the waking: its work is done here.
+#[cold]
+#[inline(never)]
+fn finish_and_stand_in<M: Machine>(mut guard: Guard<'_, M>, now: Instant) {
+    let State { machine, links, .. } = &mut *guard.state;
+    let idle = machine.as_ref().and_then(|machine| {
+        links.iter_mut().find_map(|(link, task)| {
+            let ready = task.sleeper.waker.is_some() && task.io.is_some() && machine.wants(now, *link);
+            if ready { task.io.clone().zip(task.sleeper.waker.take()) } else { None }
+        })
+    });
+    finish(guard, now);
+    if let Some((io, waker)) = idle {
+        Io::stand_in(&io, waker);
+    }
 }
 
 /// Drops the machine when a panic goes through the lock, and lets everybody know.

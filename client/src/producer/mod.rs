@@ -23,7 +23,7 @@ use crate::config::{PartitionerChoice, ProducerBuilder, ProducerConfig};
 use crate::core::Now;
 use crate::core::accumulator::{Entrant, Place, Refusal};
 use crate::core::producer::{Producer as Machine, Tally};
-use crate::driver::shared::{Shared, now};
+use crate::driver::shared::{Shared, Then, now};
 use crate::driver::supervisor;
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::metrics::ProducerMetrics;
@@ -199,7 +199,7 @@ impl Producer {
 
     /// What the producer has done so far, in numbers. Never waits.
     pub fn metrics(&self) -> ProducerMetrics {
-        self.0.door.with_hot(|machine| (machine.metrics(), false)).unwrap_or_default()
+        self.0.door.with_hot(|machine| (machine.metrics(), Then::Nothing)).unwrap_or_default()
     }
 
     /// For a simulator: says who sleeps although there is something to do.
@@ -343,8 +343,16 @@ impl Topic {
         let Payload { key, value, headers, timestamp, .. } = *payload;
         let entrant = Entrant { place, timestamp, key, value, headers };
         let clock = || Now { instant: now(), wall_ms: door.world.wall_ms() };
-        let appended =
-            door.with_hot(|machine| machine.append_in_turn(self.at, &entrant, patient, turn, clock));
+        let appended = door.with_hot(|machine| {
+            let (result, changed) = machine.append_in_turn(self.at, &entrant, patient, turn, clock);
+            let then = match &result {
+                _ if !changed => Then::Nothing,
+                // Without linger a record leaves at once: its own task writes it, unless the link is busy.
+                Ok(_) if config.linger.is_zero() => Then::StandIn,
+                _ => Then::Wake,
+            };
+            (result, then)
+        });
         let (batch, index) = appended.map_err(Refusal::Failed)??;
         Ok(Delivery::new(batch, index))
     }
@@ -420,14 +428,14 @@ struct Counted<'a>(&'a Door);
 impl<'a> Counted<'a> {
     fn new(door: &'a Door) -> Self {
         // A producer that is broken counts nothing.
-        let _ = door.with_hot(|machine| (machine.waits(true), false));
+        let _ = door.with_hot(|machine| (machine.waits(true), Then::Nothing));
         Self(door)
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        let _ = self.0.with_hot(|machine| (machine.waits(false), false));
+        let _ = self.0.with_hot(|machine| (machine.waits(false), Then::Nothing));
     }
 }
 
