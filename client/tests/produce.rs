@@ -76,3 +76,22 @@ async fn a_record_that_can_never_fit_does_not_wait_for_room() {
     }
     assert!(matches!(topic.try_enqueue(Payload::value(&[0; 60_000])), Err(ottla::Full::Failed(_))));
 }
+
+/// KIP-1123: records without a key stay in the client's rack while a leader is there; keys stay where they are.
+#[tokio::test]
+async fn free_records_stay_in_the_own_rack_and_keyed_ones_where_they_are() {
+    let broker = TestBroker::builder().nodes(3).rack(1, "a").rack(2, "b").rack(3, "c").topic("t", 6);
+    let broker = broker.start().await.expect("a broker");
+    let client = Client::builder().bootstrap(broker.bootstrap()).client_rack("b").build();
+    let producer = client.expect("valid settings").producer().rack_aware_partitioning(true).batch_size(100);
+    let producer = producer.build().expect("valid settings");
+    let topic = producer.topic("t");
+    let leader = |partition| broker.leader("t", partition).and_then(|leader| leader.node);
+    let mut keyed = std::collections::BTreeSet::new();
+    for number in 0..60_u8 {
+        let written = topic.send(Payload::value(&[number; 80])).await.expect("written");
+        assert_eq!(leader(written.partition), Some(2), "partition {} is in another rack", written.partition);
+        keyed.insert(topic.send(Payload::new(&[number], b"v")).await.expect("written").partition);
+    }
+    assert_eq!(keyed.len(), 6, "keys go everywhere");
+}

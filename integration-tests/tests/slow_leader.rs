@@ -1,5 +1,6 @@
 //! One broker of three is slow or silent, and leads one partition of twelve: the other eleven go on as before. The time is
 //! the simulator's, so rates can be compared.
+#![allow(clippy::print_stdout, reason = "says what was compared")]
 
 use ottla::{Client, Deliveries, NewTopic, Payload, Topic};
 use ottla_integration_tests::cluster::SimulatedCluster;

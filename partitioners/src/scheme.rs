@@ -4,6 +4,8 @@
 //! hashed as well or free to go anywhere. Where a free record goes no consumer can rely on, so that part is not imitated:
 //! but for round robin, free records are spread by [`Sticky`]. Invariant: a scheme's placement of keys never changes.
 
+use std::sync::Arc;
+
 use crate::{RoundRobin, Sticky, TopicView, crc32, fnv1a, kafkajs, murmur2};
 
 /// How a producer places records that name no partition.
@@ -134,6 +136,14 @@ pub enum Spread {
 }
 
 impl Spread {
+    /// Prefers partitions whose leader is in this rack, as [`Sticky::rack`] does; round robin leaves none out.
+    pub fn rack(self, rack: Option<Arc<str>>) -> Spread {
+        match self {
+            Spread::Sticky(sticky) => Spread::Sticky(sticky.rack(rack)),
+            Spread::RoundRobin(turn) => Spread::RoundRobin(turn),
+        }
+    }
+
     /// The partition for the next record, or None when one has to be chosen.
     pub fn current(&self) -> Option<i32> {
         match self {

@@ -4,6 +4,8 @@
 //! only the choice of the next one may look at queues. It refuses to know batches: the producer says when one is
 //! sealed. Invariant: no stay is longer than twice the batch size and one record.
 
+use std::sync::Arc;
+
 use crate::{PartitionView, TopicView};
 
 /// Where the records of one topic go that may go anywhere.
@@ -32,6 +34,7 @@ use crate::{PartitionView, TopicView};
 pub struct Sticky {
     batch_bytes: u64,
     adaptive: bool,
+    rack: Option<Arc<str>>,
     current: Option<i32>,
     produced: u64,
 }
@@ -40,13 +43,19 @@ impl Sticky {
     /// Stays with a partition for about `batch_bytes`, the producer's `batch.size`, and then goes to any available one.
     pub const fn new(batch_bytes: usize) -> Sticky {
         let batch_bytes = if batch_bytes == 0 { 1 } else { batch_bytes as u64 };
-        Sticky { batch_bytes, adaptive: false, current: None, produced: 0 }
+        Sticky { batch_bytes, adaptive: false, rack: None, current: None, produced: 0 }
     }
 
     /// Whether the next partition is chosen by load (`partitioner.adaptive.partitioning.enable`): the more whole batches
     /// wait for a partition, the rarer it is chosen, but none is never chosen.
-    pub const fn adaptive(self, adaptive: bool) -> Sticky {
+    pub fn adaptive(self, adaptive: bool) -> Sticky {
         Sticky { adaptive, ..self }
+    }
+
+    /// Prefers partitions whose leader is in this rack (`partitioner.rack.aware` with `client.rack`, KIP-1123). When none of
+    /// those is available, all others are as good.
+    pub fn rack(self, rack: Option<Arc<str>>) -> Sticky {
+        Sticky { rack, ..self }
     }
 
     /// The partition to append to, or None when it is time to [`choose`](Self::choose) one.
@@ -94,7 +103,10 @@ impl Sticky {
 
     /// KIP-794: the weight of a partition is the longest queue plus one less its own queue.
     fn weighted<'a>(&self, topic: &TopicView<'a>, random: u64) -> Option<&'a PartitionView> {
-        let available = || topic.partitions.iter().filter(|partition| partition.is_available());
+        let is_near = |partition: &PartitionView| self.rack.is_some() && partition.rack == self.rack;
+        let near_only = topic.available().any(is_near);
+        let available =
+            || topic.partitions.iter().filter(|it| it.is_available() && (!near_only || is_near(it)));
         // Capped, so that no sum of weights overflows.
         let queue = |partition: &PartitionView| match self.adaptive {
             true => (partition.queued_bytes as u64 / self.batch_bytes).min(u64::from(u32::MAX)),
@@ -166,6 +178,35 @@ mod tests {
     #[test]
     fn a_partition_without_a_leader_has_no_weight() {
         check_choices(Sticky::new(100).adaptive(true), &[None, Some(300), Some(300), None], &[1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn the_own_rack_comes_first_while_a_leader_is_there() {
+        let racks = |racks: [Option<&str>; 4]| -> Vec<PartitionView> {
+            let view = |(id, rack): (i32, Option<&str>)| PartitionView {
+                id,
+                leader: Some(1),
+                rack: rack.map(Arc::from),
+                queued_bytes: 0,
+            };
+            (0..).zip(racks).map(view).collect()
+        };
+        let check = |partitions: &[PartitionView], expected: [i32; 4]| {
+            let sticky = Sticky::new(100).rack(Some(Arc::from("a")));
+            let topic = TopicView { name: "t", partitions };
+            let chosen =
+                [0, 1, 2, 3].map(|slot| sticky.clone().choose(&topic, u64::MAX / 4 * slot + u64::MAX / 8));
+            assert_eq!(chosen, expected);
+        };
+        let mut partitions = racks([Some("b"), Some("a"), None, Some("a")]);
+        check(&partitions, [1, 1, 3, 3]);
+        partitions[1].leader = None;
+        check(&partitions, [3, 3, 3, 3]);
+        partitions[3].leader = None;
+        check(&partitions, [0, 0, 2, 2]);
+        // Without a rack of our own, no partition is near, not even one whose leader has none either.
+        let topic = TopicView { name: "t", partitions: &racks([None, Some("a"), None, None]) };
+        assert_eq!(Sticky::new(100).choose(&topic, u64::MAX / 2), 1);
     }
 
     #[test]

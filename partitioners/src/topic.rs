@@ -35,7 +35,7 @@ pub struct PartitionView {
     pub leader: Option<i32>,
     /// The leader's rack, where brokers have racks.
     pub rack: Option<Arc<str>>,
-    /// Bytes of this producer that wait for the partition, sent or not, until they are acknowledged.
+    /// Bytes of this producer's full batches that wait to be sent to the partition.
     pub queued_bytes: usize,
 }
 

@@ -485,6 +485,18 @@ impl Settings for ProducerConfig {
             "true: slow brokers get fewer of the records without a key; false: all get as many",
         ),
         line(
+            "partitioner.availability.timeout.ms",
+            "partition_availability_timeout",
+            |c| ms(c.partition_availability_timeout),
+            "0: only queues tell; more: a broker that takes nothing for so long is passed over",
+        ),
+        line(
+            "partitioner.rack.aware",
+            "rack_aware_partitioning",
+            |c| c.rack_aware_partitioning.to_string(),
+            "true: no traffic between racks for records without a key, and partitions as uneven as racks",
+        ),
+        line(
             "metadata.max.idle.ms",
             "metadata_max_idle",
             |c| ms(c.metadata_max_idle),

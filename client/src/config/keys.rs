@@ -123,8 +123,10 @@ pub(super) const KEYS: &[Key] = &[
     set("key.serializer", "", |d, v| d.format(v)),
     set("value.serializer", "", |d, v| d.format(v)),
     only("buffer.memory.allocation.strategy", "full", "there is one way to use the memory"),
-    only("partitioner.availability.timeout.ms", "0", "a broker's slowness counts by its queue alone"),
-    only("partitioner.rack.aware", "false", "racks do not weigh in the choice of a partition"),
+    set("partitioner.availability.timeout.ms", "0", |d, v| {
+        v.millis(&mut d.producer.partition_availability_timeout)
+    }),
+    set("partitioner.rack.aware", "false", |d, v| v.flag(&mut d.producer.rack_aware_partitioning)),
     set("transactional.id", "", |d, v| v.name(&mut d.producer.transactional_id)),
     set("transaction.timeout.ms", "60000", |d, v| v.millis(&mut d.producer.transaction_timeout)),
     only("transaction.two.phase.commit.enable", "false", "transactions of two phases are missing"),

@@ -114,6 +114,13 @@ settings! {
         /// Whether records without a key go to a partition the more often the shorter its leader's queue is
         /// (`partitioner.adaptive.partitioning.enable`, KIP-794). Default `true`.
         adaptive_partitioning: bool = true;
+        /// After how long a broker that takes nothing, though records wait for it, gets no records without a key any more,
+        /// until it takes some (`partitioner.availability.timeout.ms`, KIP-794). Default 0, which is never.
+        partition_availability_timeout: Duration = Duration::ZERO;
+        /// Whether records without a key go to partitions with a leader in the client's own
+        /// [rack](crate::ClientBuilder::client_rack), as long as one is there (`partitioner.rack.aware`, KIP-1123).
+        /// Default `false`.
+        rack_aware_partitioning: bool = false;
         /// When a topic that was not produced to is forgotten (`metadata.max.idle.ms`). Default 5 min, from 5 s.
         metadata_max_idle: Duration = Duration::from_secs(300);
         /// How long a transaction may be open before the coordinator aborts it (`transaction.timeout.ms`). Default 60 s,
@@ -214,6 +221,10 @@ impl ProducerConfig {
         found.within("max.request.size", self.max_request_size, 1..=LENGTH_MAX);
         found.millis("delivery.timeout.ms", self.delivery_timeout, 0);
         found.millis("metadata.max.idle.ms", self.metadata_max_idle, 5_000);
+        found.millis("partitioner.availability.timeout.ms", self.partition_availability_timeout, 0);
+        if self.rack_aware_partitioning && client.client_rack.is_none() {
+            found.warn(&["partitioner.rack.aware", "client.rack"], "without a rack all racks are the same");
+        }
         if self.buffer_memory < self.batch_size.max(1) {
             found.contradiction(
                 &["buffer.memory", "batch.size"],

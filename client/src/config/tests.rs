@@ -285,7 +285,6 @@ fn what_is_not_built_yet_is_refused_and_says_so() {
         ("share.acquire.mode", "record_limit"),
         ("interceptor.classes", "com.example.Audit"),
         ("enable.metrics.push", "true"),
-        ("partitioner.rack.aware", "true"),
         ("key.serializer", "io.confluent.kafka.serializers.KafkaAvroSerializer"),
     ] {
         check_refused(&[(key, value)], &[&format!("{key} is not supported yet: ")]);

@@ -73,7 +73,9 @@ impl<D: Ticket> Producer<D> {
             PartitionerChoice::Scheme(scheme) => scheme,
             PartitionerChoice::Custom(_) => Scheme::Java,
         };
-        let spread = scheme.spread(self.config.batch_size, self.config.adaptive_partitioning);
+        let rack = self.cluster.config.client_rack.as_ref().filter(|_| self.config.rack_aware_partitioning);
+        let rack = rack.map(|rack| rack.as_str().into());
+        let spread = scheme.spread(self.config.batch_size, self.config.adaptive_partitioning).rack(rack);
         let (name, id, partitions) = (name.clone(), Uuid::ZERO, Vec::new());
         self.by_name.insert(name.clone(), self.topics.len());
         self.topics.push(Topic { name, id, partitions, spread, fill: Fill::default(), used: now });
@@ -92,7 +94,7 @@ impl<D: Ticket> Producer<D> {
         turn: Option<u64>,
         now: impl Fn() -> Now + Copy,
     ) -> (Result<(D::Claim, i32), Refusal>, bool) {
-        let (at, free) = match self.place(topic, record) {
+        let (at, free) = match self.place(topic, record, now) {
             Ok(place) => place,
             Err(refusal) => return (Err(refusal), false),
         };
@@ -305,7 +307,12 @@ impl<D: Ticket> Producer<D> {
 
     /// The queue of the partition where a record goes, and whether it could have gone to any other as well.
     #[inline]
-    fn place(&mut self, topic: usize, record: &Entrant<'_>) -> Result<(usize, bool), Refusal> {
+    fn place(
+        &mut self,
+        topic: usize,
+        record: &Entrant<'_>,
+        now: impl Fn() -> Now,
+    ) -> Result<(usize, bool), Refusal> {
         let known = &self.topics[topic];
         let count = i32::try_from(known.partitions.len()).unwrap_or(i32::MAX);
         if count == 0 {
@@ -318,7 +325,7 @@ impl<D: Ticket> Producer<D> {
         };
         let index = match named.or_else(|| known.spread.current()) {
             Some(index) => index,
-            None => self.spread(topic),
+            None => self.spread(topic, now),
         };
         let partitions = &self.topics[topic].partitions;
         let at = usize::try_from(index).ok().and_then(|index| partitions.get(index));
@@ -328,23 +335,35 @@ impl<D: Ticket> Producer<D> {
 
     /// Chooses where the records without a place go next.
     #[cold]
-    fn spread(&mut self, topic: usize) -> i32 {
-        let views = self.views(topic);
+    fn spread(&mut self, topic: usize, now: impl Fn() -> Now) -> i32 {
+        let views = self.views(topic, || now().instant);
         let random = self.cluster.random.next();
         let topic = &mut self.topics[topic];
         topic.spread.choose(&TopicView { name: &topic.name, partitions: &views }, random)
     }
 
     /// The partitions of a topic as a partitioner sees them; none while metadata has not come.
-    pub(crate) fn views(&self, topic: usize) -> Vec<PartitionView> {
+    pub(crate) fn views(&self, topic: usize, now: impl FnOnce() -> Instant) -> Vec<PartitionView> {
+        let timeout = self.config.partition_availability_timeout;
+        let since = (!timeout.is_zero()).then(now).and_then(|now| now.checked_sub(timeout));
         let queues = self.topics[topic].partitions.iter().map(|at| &self.queues[*at]);
         let view = |queue: &Queue<D>| PartitionView {
             id: queue.index,
-            leader: queue.leader,
+            leader: queue.leader.filter(|node| since.is_none_or(|since| self.takes(*node, queue, since))),
             rack: queue.leader.and_then(|node| self.cluster.rack(node)).map(|rack| rack.as_str().into()),
             queued_bytes: queue.waiting_bytes,
         };
         queues.map(view).collect()
+    }
+
+    /// Whether the leader of a partition has taken batches since then, or has had none to take (KIP-794).
+    fn takes(&self, node: i32, queue: &Queue<D>, since: Instant) -> bool {
+        let Some(outlet) = self.outlets.get(&node) else { return true };
+        let ready = outlet.ready.front().map(|at| &self.queues[*at]);
+        let oldest = ready.into_iter().chain([queue]).filter_map(|queue| queue.waiting.front());
+        let mut expiries = oldest.filter_map(|batch| self.ledger.expiry(batch.number.opened));
+        let waits = expiries.any(|expires| expires <= since + self.config.delivery_timeout);
+        !waits || outlet.taken.is_some_and(|taken| taken > since)
     }
 
     #[cold]

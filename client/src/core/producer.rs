@@ -55,6 +55,8 @@ pub(super) struct Outlet {
     pub(super) shipping: Vec<(usize, Number)>,
     /// Bytes that wait to be sent.
     pub(super) backlog: usize,
+    /// When the broker took batches last.
+    pub(super) taken: Option<Instant>,
     /// Bytes that wait to be sent or to be answered.
     pub(super) held: usize,
     /// Calls that wait for room, oldest first: their numbers, and the partition of each.
@@ -390,6 +392,7 @@ impl<D: Ticket> Producer<D> {
         let outlet = self.outlets.entry(link.node).or_default();
         outlet.flights.push_back((now, shipping.clone()));
         outlet.shipping = shipping;
+        outlet.taken = Some(now);
         let timeout = self.cluster.config.request_timeout;
         let (codec, acks) = (self.config.codec, self.config.acks.wire());
         let transactional_id = self.transaction.as_mut().map(|transaction| {

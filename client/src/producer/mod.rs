@@ -362,7 +362,7 @@ impl Topic {
     fn ask_partitioner(&self, payload: &Payload<'_>) -> Result<Place, Refusal> {
         let Inner { door, config } = &*self.producer.0;
         let PartitionerChoice::Custom(partitioner) = &config.partitioner else { return Ok(Place::Free) };
-        let partitions = door.with(|machine, _| machine.views(self.at)).map_err(Refusal::Failed)?;
+        let partitions = door.with(|machine, now| machine.views(self.at, || now)).map_err(Refusal::Failed)?;
         if partitions.is_empty() {
             // The append says why.
             return Ok(Place::Free);

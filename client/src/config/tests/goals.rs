@@ -129,6 +129,8 @@ fn whatever_is_called_is_told_to_be_a_call() {
     let producer = producer.compression_level(3).scheme(Scheme::Java).adaptive_partitioning(true);
     let producer = producer
         .metadata_max_idle(second * 9)
+        .partition_availability_timeout(second)
+        .rack_aware_partitioning(true)
         .interceptor(Nobody)
         .transactional_id("t")
         .transaction_timeout(second);

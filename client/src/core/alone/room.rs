@@ -64,6 +64,29 @@ fn calls_get_room_in_the_order_in_which_they_came() {
     assert!(run.put(1, true, None).expect("no error"));
 }
 
+/// `partitioner.availability.timeout.ms` (KIP-794).
+#[test]
+fn a_broker_that_takes_nothing_gets_no_free_records_until_it_takes_some() {
+    let mut run = Run::with_memory(30_000, &[]);
+    Arc::make_mut(&mut run.machine.config).partition_availability_timeout = Duration::from_millis(100);
+    let leaders = |run: &Run| -> Vec<Option<i32>> {
+        run.machine.views(run.topic, || run.now).iter().map(|view| view.leader).collect()
+    };
+    let all = vec![Some(0), Some(1), Some(2), Some(0)];
+    run.fill(1);
+    assert_eq!(leaders(&run), all, "it has not had its time");
+    run.later(50);
+    run.drive_links();
+    run.dial();
+    run.drive_links();
+    run.later(90);
+    assert_eq!(leaders(&run), all, "it took something 90 ms ago");
+    run.later(20);
+    assert_eq!(leaders(&run), [Some(0), None, Some(2), Some(0)]);
+    run.exchange();
+    assert_eq!(leaders(&run), all);
+}
+
 #[test]
 fn partitions_without_a_leader_cannot_have_all_the_memory() {
     let mut run = Run::with_memory(30_000, &[0]);
