@@ -274,3 +274,20 @@ fn nothing_is_logged_under_the_lock() {
     let found = |part: &str| warnings.iter().any(|warning| warning.contains(part));
     assert!(found("records were not delivered") && found("out of range"), "{warnings:?}");
 }
+
+/// Rule 19.
+#[tokio::test]
+async fn memory_for_less_than_a_batch_of_each_partition_is_warned_of_once() {
+    let (heard, _guard) = listen();
+    let broker = TestBroker::builder().topic("t", 2).topic("u", 2).start().await.expect("a broker");
+    let client = Client::builder().bootstrap(broker.bootstrap()).build().expect("valid settings");
+    let warned = || heard.with(Level::WARN, &["buffer.memory holds less than a batch"]);
+    let producer =
+        client.producer().batch_size(10_000).buffer_memory(20_000).build().expect("valid settings");
+    producer.topic("t").send(Payload::value(b"tea")).await.expect("written");
+    assert_eq!(warned(), 0, "two batches fit");
+    producer.topic("u").send(Payload::value(b"tea")).await.expect("written");
+    producer.topic("u").send(Payload::value(b"tea")).await.expect("written");
+    assert_eq!(warned(), 1, "{}", heard.all());
+    heard.check(Level::WARN, &["partitions=4", "batch_size=10000", "buffer_memory=20000"]);
+}

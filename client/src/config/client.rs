@@ -110,7 +110,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Where this client runs, in the terms of the brokers' `broker.rack` (`client.rack`, KIP-392). Default: unknown.
+    /// Where this client runs, in the terms of the brokers' `broker.rack` (`client.rack`). Groups are told, for whoever
+    /// assigns by it (KIP-881); records are read from leaders, wherever these are. Default: unknown.
     pub fn client_rack(mut self, rack: impl AsRef<str>) -> Self {
         self.config.client_rack = Some(Str::from(rack.as_ref())).filter(|rack| !rack.is_empty());
         self.config.called.insert("client_rack");

@@ -285,7 +285,7 @@ impl Settings for ClientConfig {
             "client.rack",
             "client_rack",
             |c| or(c.client_rack.as_ref(), "unknown"),
-            "reading from replicas nearby needs it",
+            "whoever assigns partitions by racks needs it",
         ),
         line(
             "request.timeout.ms",

@@ -63,6 +63,7 @@ fn addresses(servers: &str) -> Result<Vec<(String, u16)>, String> {
     config.check().map(|_| config.bootstrap).map_err(|error| error.to_string())
 }
 
+/// Rule 15.
 #[test]
 fn misspelt_keys_of_real_notes_get_their_suggestion() {
     for (written, meant) in [
@@ -226,6 +227,7 @@ fn a_setting_under_two_names_is_a_contradiction() {
     );
 }
 
+/// Rule 17.
 #[test]
 fn all_problems_are_reported_at_once() {
     check_refused(
@@ -311,6 +313,7 @@ fn what_happens_anyway_is_accepted() {
     assert_eq!(builder.warnings(), []);
 }
 
+/// Rule 15.
 #[test]
 fn ignored_keys_are_listed() {
     for key in
@@ -335,6 +338,7 @@ fn settings_of_brokers_and_other_clients_are_refused_with_the_place_they_belong_
     check_refused(&[("queue.buffering.max.messages", "9")], &["buffer.memory"]);
 }
 
+/// Rule 6.
 #[test]
 fn without_a_ceiling_of_its_own_the_reconnect_backoff_does_not_grow() {
     let builder = accepted(&[("reconnect.backoff.ms", "3000")]);
@@ -342,6 +346,7 @@ fn without_a_ceiling_of_its_own_the_reconnect_backoff_does_not_grow() {
     assert_eq!(builder.warnings()[0].keys(), ["reconnect.backoff.ms", "reconnect.backoff.max.ms"]);
 }
 
+/// Rule 7.
 #[test]
 fn a_base_above_its_ceiling_becomes_the_ceiling() {
     let (long, short) = (Duration::from_secs(3), Duration::from_secs(1));
@@ -352,6 +357,7 @@ fn a_base_above_its_ceiling_becomes_the_ceiling() {
     assert_eq!([config.retry_backoff, config.reconnect_backoff, config.socket_setup_timeout], [short; 3]);
 }
 
+/// Rule 1.
 #[test]
 fn idempotence_asked_for_contradicts_weak_acks_and_no_retries() {
     check_refused(
@@ -365,6 +371,7 @@ fn idempotence_asked_for_contradicts_weak_acks_and_no_retries() {
     );
 }
 
+/// Rule 1.
 #[test]
 fn idempotence_by_default_gives_way_to_weak_acks_with_a_warning() {
     let mut producer = accepted(&[("acks", "1")]).producer;
@@ -373,6 +380,7 @@ fn idempotence_by_default_gives_way_to_weak_acks_with_a_warning() {
     assert_eq!(warnings[0].keys(), ["enable.idempotence", "acks"]);
 }
 
+/// Rule 2.
 #[test]
 fn more_than_five_in_flight_contradict_idempotence_even_by_default() {
     check_refused(
@@ -383,6 +391,87 @@ fn more_than_five_in_flight_contradict_idempotence_even_by_default() {
     check_accepted(&[("max.in.flight.requests.per.connection", "5")]);
 }
 
+/// Rule 3.
+#[test]
+fn transactions_need_idempotence_and_never_lose_it_to_another_setting() {
+    let id = ("transactional.id", "billing");
+    check_refused(&[id, ("enable.idempotence", "false")], &["transactional.id and enable.idempotence"]);
+    // What switches idempotence off by default is an error here, for transactions are nothing without it.
+    check_refused(&[id, ("acks", "1")], &["enable.idempotence and acks"]);
+    check_refused(&[id, ("retries", "0")], &["enable.idempotence and retries"]);
+    check_accepted(&[id]);
+}
+
+/// Rules 4 and 8 to 10: what they are about cannot be asked for yet, and the rest of each pair is not taken without it.
+#[test]
+fn pairs_of_what_is_not_there_are_refused_by_the_first_of_them() {
+    for (key, value) in [
+        ("transaction.two.phase.commit.enable", "true"),
+        ("group.protocol", "consumer"),
+        ("group.remote.assignor", "uniform"),
+        ("share.acknowledgement.mode", "explicit"),
+    ] {
+        check_refused(&[(key, value)], &[&format!("{key} is not supported yet")]);
+    }
+}
+
+/// Rule 16.
+#[test]
+fn credentials_never_travel_because_a_setting_was_overlooked() {
+    for protocol in ["SASL_PLAINTEXT", "SASL_SSL", "SSL"] {
+        check_refused(&[("security.protocol", protocol)], &["security.protocol is not supported yet"]);
+    }
+    for key in
+        ["sasl.mechanism", "sasl.jaas.config", "sasl.username", "ssl.endpoint.identification.algorithm"]
+    {
+        check_refused(&[(key, "")], &[&format!("{key} is not supported yet")]);
+    }
+}
+
+/// Rule 17.
+#[test]
+fn typed_settings_are_all_checked_when_the_handle_is_built() {
+    let client = ClientBuilder::default().bootstrap("a").request_timeout(Duration::ZERO).build();
+    let error = client.expect_err("two problems").to_string();
+    assert!(error.contains("bootstrap.servers is") && error.contains("request.timeout.ms is 0"), "{error}");
+    let client = ClientBuilder::default().bootstrap("a:1").build().expect("valid");
+    let producer = client.producer().max_in_flight(0).retries(u32::MAX).metadata_max_idle(Duration::ZERO);
+    let error = producer.build().expect_err("three problems").to_string();
+    for key in
+        ["max.in.flight.requests.per.connection is 0", "retries is 4294967295", "metadata.max.idle.ms is 0"]
+    {
+        assert!(error.contains(key), "{key}: {error}");
+    }
+}
+
+/// Rule 18: a time of zero is refused, or it means at once.
+#[test]
+fn zero_never_means_for_ever() {
+    for key in [
+        "request.timeout.ms",
+        "default.api.timeout.ms",
+        "metadata.max.age.ms",
+        "connections.max.idle.ms",
+        "socket.connection.setup.timeout.ms",
+        "socket.connection.setup.timeout.max.ms",
+        "transaction.timeout.ms",
+        "metadata.max.idle.ms",
+        "session.timeout.ms",
+        "heartbeat.interval.ms",
+        "max.poll.interval.ms",
+    ] {
+        check_refused(&[(key, "0")], &[&format!("{key} is 0")]);
+    }
+    check_refused(
+        &[("delivery.timeout.ms", "0")],
+        &["delivery.timeout.ms and linger.ms and request.timeout.ms"],
+    );
+    for at_once in ["linger.ms", "max.block.ms", "fetch.max.wait.ms", "retry.backoff.ms"] {
+        check_accepted(&[(at_once, "0")]);
+    }
+}
+
+/// Rule 5.
 #[test]
 fn a_delivery_timeout_below_linger_and_request_timeout_is_refused_or_raised() {
     check_refused(
@@ -397,12 +486,14 @@ fn a_delivery_timeout_below_linger_and_request_timeout_is_refused_or_raised() {
     assert_eq!(warnings.len(), 1);
 }
 
+/// Rule 19.
 #[test]
 fn a_buffer_that_holds_no_batch_is_refused() {
     check_refused(&[("buffer.memory", "1000")], &["buffer.memory and batch.size"]);
     check_producer_refused(|config| (config.buffer_memory, config.batch_size) = (0, 0), &["buffer.memory"]);
 }
 
+/// Rule 14.
 #[test]
 fn codecs_and_levels_that_this_build_lacks_fail_here() {
     check_producer_refused(
@@ -435,6 +526,7 @@ fn a_level_for_a_codec_without_levels_is_listed_as_ignored() {
     assert_eq!(builder.producer.compression_level, None);
 }
 
+/// Rule 11.
 #[test]
 fn commits_need_a_group() {
     check_refused(&[("enable.auto.commit", "true")], &["enable.auto.commit and group.id"]);
@@ -460,6 +552,7 @@ fn no_time_between_commits_means_each_batch_in_a_file_and_nothing_in_the_builder
     check_consumer_refused(|config| config.when = when, &["2 problems", "the records of", "the time of"]);
 }
 
+/// Rule 20.
 #[test]
 fn a_heartbeat_fits_into_the_session() {
     let session = ("session.timeout.ms", "6000");
@@ -505,6 +598,7 @@ fn a_subscription_needs_a_group_and_names() {
     check_consumer_refused(|config| config.group_id = Some("".into()), &["group.id is empty"]);
 }
 
+/// Rule 12.
 #[test]
 fn repeated_entries_count_once_and_are_warned_of() {
     let mut config = ConsumerConfig { group_id: Some("g".into()), ..Default::default() };

@@ -21,6 +21,7 @@ use super::cluster::Cluster;
 use super::fill::Fill;
 use super::ledger::Ledger;
 use super::queue::Queue;
+use super::saying::Saying;
 use super::sequence::{Identity, Sequence};
 use super::transaction::{Change, End, GroupOffsets, Transaction};
 use super::{Dial, Input, Lane, Link, Machine, Request, TopicPartition, Work};
@@ -82,6 +83,13 @@ pub(crate) struct Tally {
     pub(crate) unknown: u64,
 }
 
+/// What is to be told once the lock is open.
+#[derive(Debug)]
+pub(crate) enum News<D, C> {
+    Outcome(D, BatchOutcome<C>),
+    Saying(Saying),
+}
+
 #[derive(Debug)]
 pub(crate) struct Producer<D: Ticket> {
     pub(super) config: Arc<ProducerConfig>,
@@ -105,7 +113,7 @@ pub(crate) struct Producer<D: Ticket> {
     has_ids: bool,
     /// Why nothing is accepted any more.
     pub(super) ended: Option<Error>,
-    pub(super) news: Vec<(D, BatchOutcome<D::Claim>)>,
+    pub(super) news: Vec<News<D, D::Claim>>,
     /// How many calls wait for room, and how many ever did.
     pub(super) lined_up: usize,
     pub(super) turns: u64,
@@ -257,6 +265,7 @@ impl<D: Ticket> Producer<D> {
         }
         self.metadata_seen = self.cluster.metadata.generation;
         self.has_ids = true;
+        let known_before = self.queues.len();
         let mut leaders = Vec::new();
         let mut recreated = Vec::new();
         for (position, topic) in self.topics.iter_mut().enumerate() {
@@ -280,6 +289,19 @@ impl<D: Ticket> Producer<D> {
         }
         recreated.into_iter().for_each(|at| self.forget_log(now, at));
         leaders.into_iter().for_each(|(at, leader)| self.lead(at, leader));
+        self.weigh_batches(known_before);
+    }
+
+    /// Warns when a batch for each partition is more than memory holds: batches will go before they are full (rule 19).
+    fn weigh_batches(&mut self, known_before: usize) {
+        let (batch_size, buffer_memory) = (self.config.batch_size, self.config.buffer_memory);
+        let fit = |partitions: usize| partitions.saturating_mul(batch_size) <= buffer_memory;
+        let partitions = self.queues.len();
+        if fit(known_before) && !fit(partitions) {
+            let what = "buffer.memory holds less than a batch of batch.size for each partition in use";
+            let saying = move || tracing::warn!(partitions, batch_size, buffer_memory, "{what}");
+            self.news.push(News::Saying(Saying::new(saying)));
+        }
     }
 
     /// The topic was deleted and created again: what may be in the old log must not be sent into the new one.
@@ -588,7 +610,7 @@ fn not_transactional() -> Error {
 }
 
 impl<D: Ticket> Machine for Producer<D> {
-    type News = (D, BatchOutcome<D::Claim>);
+    type News = News<D, D::Claim>;
 
     fn handle(&mut self, now: Instant, input: Input) {
         match input {
@@ -688,6 +710,9 @@ impl<D: Ticket> Machine for Producer<D> {
     }
 
     fn tell(news: Self::News) {
-        news.0.settle(news.1);
+        match news {
+            News::Outcome(ticket, outcome) => ticket.settle(outcome),
+            News::Saying(saying) => saying.say(),
+        }
     }
 }

@@ -13,7 +13,7 @@ use ottla_protocol::wire::{Str, Uuid};
 use super::Link;
 use super::backoff::Backoff;
 use super::batch::{Batch, BatchOutcome, Body, Number, Ticket};
-use super::producer::{Name, Producer};
+use super::producer::{Name, News, Producer};
 use super::queue::Queue;
 use super::sequence::Identity;
 use super::transaction::{BUSY_WAIT, Transaction};
@@ -288,7 +288,7 @@ impl<D: Ticket> Producer<D> {
             (None, _) | (_, BatchOutcome::Split(_)) => {}
         }
         self.ledger.settle(batch.number.opened);
-        self.news.push((batch.ticket.clone(), outcome));
+        self.news.push(News::Outcome(batch.ticket.clone(), outcome));
     }
 
     /// The time of a batch is over, and that of its parts. One that is out keeps its place, for its number and for its bytes

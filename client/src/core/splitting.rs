@@ -11,7 +11,7 @@ use ottla_protocol::records::{HEADER_BYTES, Stamp, add_sequence};
 
 use super::Work;
 use super::batch::{Batch, BatchOutcome, Body, Number, Oversized, Ticket};
-use super::producer::Producer;
+use super::producer::{News, Producer};
 use super::sequence::Numbered;
 use super::transaction::Transaction;
 use crate::error::{Error, ErrorKind, Outcome};
@@ -93,7 +93,7 @@ impl<D: Ticket> Producer<D> {
             self.put_back(at, part);
         }
         self.buffered = self.buffered.saturating_sub(whole.bytes);
-        self.news.push((whole.ticket, BatchOutcome::Split(claims)));
+        self.news.push(News::Outcome(whole.ticket, BatchOutcome::Split(claims)));
         self.list(at);
     }
 }
