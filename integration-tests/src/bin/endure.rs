@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 const HELP: &str = "\
-endure produce  --brokers HOST:PORT,... [--records 5000000] [--partitions 12]
+endure produce  --brokers HOST:PORT,... [--records 5000000] [--partitions 12] [--rate 20000]
 endure pipeline --brokers HOST:PORT,... [--records 100000] [--partitions 6] [--kills 20]
 The first sends records while somebody disturbs the cluster, and finds each acknowledged one in the log once and in order.
 The second copies a topic to another exactly once, in a process of its own that is killed again and again.";
@@ -29,6 +29,8 @@ struct Options {
     records: u64,
     partitions: i32,
     kills: u32,
+    /// Records a second; 0 for as many as there can be.
+    rate: u64,
     /// Of the pipeline's own process.
     from: String,
     to: String,
@@ -61,14 +63,15 @@ fn main() -> ExitCode {
 fn options() -> Result<Options, Failure> {
     let mut words = std::env::args().skip(1);
     let mut options = Options { run: words.next().unwrap_or_default(), kills: 20, ..Options::default() };
-    (options.records, options.partitions) =
-        if options.run == "produce" { (5_000_000, 12) } else { (100_000, 6) };
+    (options.records, options.partitions, options.rate) =
+        if options.run == "produce" { (5_000_000, 12, 20_000) } else { (100_000, 6, 0) };
     while let Some(word) = words.next() {
         let Some(value) = words.next() else { fail!("{word} needs a value") };
         match word.as_str() {
             "--brokers" => options.brokers = value,
             "--records" => options.records = value.parse()?,
             "--partitions" => options.partitions = value.parse()?,
+            "--rate" => options.rate = value.parse()?,
             "--kills" => options.kills = value.parse()?,
             "--from" => options.from = value,
             "--to" => options.to = value,
@@ -137,6 +140,10 @@ async fn send(options: &Options, topic: &str) -> Result<Vec<u8>, Failure> {
     for number in 0..options.records {
         if number % 1_000_000 == 0 && number > 0 {
             println!("{number} records after {:.1} s", started.elapsed().as_secs_f64());
+        }
+        if options.rate > 0 && number % 100 == 0 {
+            let due = Duration::from_secs_f64(number as f64 / options.rate as f64);
+            sleep(due.saturating_sub(started.elapsed())).await;
         }
         let partition = i32::try_from(number % u64::from(options.partitions.unsigned_abs()))?;
         let value = number.to_be_bytes();
