@@ -37,6 +37,7 @@ mod sequence;
 mod session;
 mod settling;
 mod splitting;
+pub(crate) mod tally;
 pub(crate) mod transaction;
 mod verdict;
 

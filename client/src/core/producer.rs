@@ -75,14 +75,6 @@ pub(super) enum Name {
     Known(Identity),
 }
 
-/// How many records came to which end.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) delivered: u64,
-    pub(crate) failed: u64,
-    pub(crate) unknown: u64,
-}
-
 /// What is to be told once the lock is open.
 #[derive(Debug)]
 pub(crate) enum News<D, C> {
@@ -154,24 +146,6 @@ impl<D: Ticket> Producer<D> {
             turns: 0,
             metrics: ProducerMetrics::default(),
         }
-    }
-
-    pub(crate) fn tally(&self) -> Tally {
-        let ProducerMetrics { records_written, records_failed, records_in_doubt, .. } = self.metrics;
-        Tally { delivered: records_written, failed: records_failed, unknown: records_in_doubt }
-    }
-
-    /// A task begins to wait for metadata, or has waited.
-    pub(crate) fn waits(&mut self, begins: bool) {
-        let waiting = &mut self.metrics.waiting_tasks;
-        *waiting = if begins { *waiting + 1 } else { waiting.saturating_sub(1) };
-    }
-
-    pub(crate) fn metrics(&self) -> ProducerMetrics {
-        let mut metrics = self.metrics.clone();
-        metrics.waiting_tasks += self.lined_up;
-        (metrics.batch_size, metrics.buffer_bytes) = (self.config.batch_size, self.buffered);
-        metrics
     }
 
     /// What a queue starts to number with; none while a producer id is to be asked for.
@@ -290,18 +264,6 @@ impl<D: Ticket> Producer<D> {
         recreated.into_iter().for_each(|at| self.forget_log(now, at));
         leaders.into_iter().for_each(|(at, leader)| self.lead(at, leader));
         self.weigh_batches(known_before);
-    }
-
-    /// Warns when a batch for each partition is more than memory holds: batches will go before they are full (rule 19).
-    fn weigh_batches(&mut self, known_before: usize) {
-        let (batch_size, buffer_memory) = (self.config.batch_size, self.config.buffer_memory);
-        let fit = |partitions: usize| partitions.saturating_mul(batch_size) <= buffer_memory;
-        let partitions = self.queues.len();
-        if fit(known_before) && !fit(partitions) {
-            let what = "buffer.memory holds less than a batch of batch.size for each partition in use";
-            let saying = move || tracing::warn!(partitions, batch_size, buffer_memory, "{what}");
-            self.news.push(News::Saying(Saying::new(saying)));
-        }
     }
 
     /// The topic was deleted and created again: what may be in the old log must not be sent into the new one.
