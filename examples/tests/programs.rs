@@ -144,6 +144,26 @@ fn each_goal_is_explained_as_a_table() {
 }
 
 #[test]
+fn every_example_is_a_page_and_is_listed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let listed = std::fs::read_to_string(folder.join("README.md")).expect("README.md is there");
+    let files = std::fs::read_dir(folder.join("examples")).expect("the examples are there");
+    let mut count = 0;
+    for file in files.map(|file| file.expect("a readable folder").path()) {
+        let name = file.file_stem().and_then(|name| name.to_str()).expect("a readable name").to_owned();
+        let lines = std::fs::read_to_string(&file).expect("a text").lines().count();
+        let limit = if name == "quickstart" { 150 } else { 79 };
+        assert!(lines <= limit, "{name} has {lines} lines, and {limit} make a page");
+        assert!(
+            listed.contains(&format!("--example {name}`")) || listed.contains(&format!("--example {name} ")),
+            "{name}"
+        );
+        count += 1;
+    }
+    assert!(count > 15, "{count} examples: the walk is broken");
+}
+
+#[test]
 fn every_example_runs() {
     let said = [
         ("produce", "100000 records were written"),

@@ -500,3 +500,29 @@ fn an_offset_is_committed_with_the_epoch_of_the_last_finished_record() {
         assert!(desk.machine.take_commit(id).unwrap().is_ok());
     }
 }
+
+// What it says of itself.
+
+#[test]
+fn a_fetch_is_measured_from_its_sending_to_its_answer() {
+    let mut desk = Desk::new(reading(1));
+    desk.list(90);
+    assert_eq!(desk.expect_fetch(FETCH).0, [(0, 90)]);
+    desk.pass(ms(30));
+    let set = batch(90, 4, 5);
+    let bytes = set.0.as_ref().map_or(0, |set| set.len());
+    desk.fetched(FETCH, vec![records(0, set)]);
+    let fetched = desk.machine.metrics();
+    assert_eq!((fetched.fetch_latency.count(), fetched.fetch_latency.max()), (1, ms(30)));
+    assert_eq!((fetched.fetched_bytes, fetched.buffer_bytes), (bytes as u64, bytes));
+    assert_eq!((fetched.lag, fetched.records), (10, 0));
+    assert_eq!(desk.read(), [94]);
+    desk.machine.read += 4;
+    let read = desk.machine.metrics();
+    assert_eq!((read.lag, read.records, read.buffer_bytes), (6, 4, 0));
+    // A fetch without an answer has no latency.
+    desk.expect_fetch(FETCH);
+    desk.pass(ms(30));
+    desk.machine.handle(desk.now, Input::Lost { link: FETCH, cause: Error::new(ErrorKind::Connect, "gone") });
+    assert_eq!(desk.machine.metrics().fetch_latency.count(), 1);
+}
