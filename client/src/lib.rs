@@ -32,6 +32,7 @@ mod consumer;
 mod core;
 mod driver;
 mod error;
+mod event;
 pub mod format;
 mod interceptor;
 mod metrics;
@@ -62,6 +63,7 @@ pub use config::{
 };
 pub use consumer::{CommitOutcome, Consumer, Control, OwnedRecord, Record, RecordBatch, SeekTo};
 pub use error::{Error, ErrorKind, Outcome, Result};
+pub use event::Event;
 pub use interceptor::{Interceptor, Outgoing};
 pub use metrics::{ConsumerMetrics, Histogram, ProducerMetrics};
 pub use ottla_partitioners as partitioners;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use ottla::{Client, Compression, ErrorKind, Outcome, Payload};
-use ottla_broker::TestBroker;
+use ottla::{Client, Compression, ErrorKind, Event, Outcome, Payload};
+use ottla_broker::{Answer, Fault, TestBroker};
+use ottla_protocol::api::ApiKey;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -94,4 +95,72 @@ async fn free_records_stay_in_the_own_rack_and_keyed_ones_where_they_are() {
         keyed.insert(topic.send(Payload::new(&[number], b"v")).await.expect("written").partition);
     }
     assert_eq!(keyed.len(), 6, "keys go everywhere");
+}
+
+/// Metadata that shows the first two partitions of a topic only.
+fn two_partitions(answer: &mut Answer) {
+    if let Answer::Metadata(answer) = answer {
+        answer.topics.iter_mut().for_each(|topic| topic.partitions.retain(|it| it.partition_index < 2));
+    }
+}
+
+#[tokio::test]
+async fn keys_move_when_a_topic_grows_unless_its_partitions_are_pinned() {
+    for pinned in [false, true] {
+        let broker = TestBroker::builder().topic("t", 6).start().await.expect("a broker");
+        let small = broker.fault(Fault::on(ApiKey::METADATA).always().rewrite(two_partitions));
+        let client = Client::builder().bootstrap(broker.bootstrap()).metadata_max_age(SOON / 100);
+        let producer = client.build().expect("valid settings").producer().build().expect("valid settings");
+        let topic = producer.topic("t");
+        if pinned {
+            topic.pin_partitions(2);
+        }
+        let place = async |key: u8| topic.send(Payload::new(&[key], b"v")).await.expect("written").partition;
+        let mut before = Vec::new();
+        for key in 0..20 {
+            before.push(place(key).await);
+        }
+        assert!(before.iter().all(|partition| *partition < 2));
+        broker.remove_fault(small);
+        // A record for a partition that is new waits for none: it fails until the producer knows.
+        let grown = Payload { partition: Some(5), ..Payload::value(b"v") };
+        while topic.send(grown).await.is_err() {
+            tokio::time::sleep(SOON / 1_000).await;
+        }
+        let mut after = Vec::new();
+        for key in 0..20 {
+            after.push(place(key).await);
+        }
+        assert_eq!(before == after, pinned, "{before:?}, then {after:?}");
+        if !pinned {
+            let event = producer.next_event().await.expect("the producer is open");
+            assert_eq!(event, Event::PartitionsGrew { topic: "t".into(), from: 2, to: 6 });
+        }
+        producer.close(SOON).await;
+        let closed = producer.next_event().await.expect_err("nothing happens any more");
+        assert_eq!(closed.kind(), ErrorKind::Closed);
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_has_most_of_the_bytes_is_told_hot() {
+    let (_broker, client) = cluster(6).await;
+    let producer = client.producer().batch_size(100).build().expect("valid settings");
+    let topic = producer.topic("t");
+    let hot = topic.send(Payload::new(b"k", b"v")).await.expect("written").partition;
+    for partition in 0..6 {
+        let payload = Payload { partition: Some(partition), ..Payload::value(&[0; 90]) };
+        topic.send(payload).await.expect("written");
+    }
+    let sends = async {
+        for _ in 0..400 {
+            topic.send(Payload::new(b"k", &[0; 90])).await.expect("written");
+        }
+    };
+    let (event, ()) = tokio::join!(producer.next_event(), sends);
+    let Ok(Event::HotPartition { partition, bytes, of, .. }) = event else { panic!("{event:?}") };
+    assert!(partition == hot && bytes * 2 > of, "{partition} has {bytes} of {of}, {hot} is hot");
+    let bytes = topic.partition_bytes();
+    let most = bytes.iter().max().copied();
+    assert_eq!((bytes.len(), most), (6, bytes.get(usize::try_from(hot).expect("0 to 5")).copied()));
 }

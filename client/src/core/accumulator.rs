@@ -15,6 +15,7 @@ use ottla_protocol::wire::{Str, Uuid};
 
 use super::batch::{Batch, Body, Number, Ticket};
 use super::fill::Fill;
+use super::heat::Heat;
 use super::ledger::Entry;
 use super::producer::{NOWHERE, Outlet, Producer, Topic};
 use super::queue::Queue;
@@ -78,8 +79,22 @@ impl<D: Ticket> Producer<D> {
         let spread = scheme.spread(self.config.batch_size, self.config.adaptive_partitioning).rack(rack);
         let (name, id, partitions) = (name.clone(), Uuid::ZERO, Vec::new());
         self.by_name.insert(name.clone(), self.topics.len());
-        self.topics.push(Topic { name, id, partitions, spread, fill: Fill::default(), used: now });
+        self.topics.push(Topic {
+            name,
+            id,
+            partitions,
+            spread,
+            fill: Fill::default(),
+            heat: Heat::default(),
+            pinned: usize::MAX,
+            used: now,
+        });
         self.topics.len() - 1
+    }
+
+    /// See [`crate::Topic::pin_partitions`].
+    pub(crate) fn pin(&mut self, topic: usize, partitions: usize) {
+        self.topics[topic].pinned = partitions.max(1);
     }
 
     /// Appends a record to the open batch of its partition. `patient`: the caller waits when it is told so. `turn`: what
@@ -314,7 +329,7 @@ impl<D: Ticket> Producer<D> {
         now: impl Fn() -> Now,
     ) -> Result<(usize, bool), Refusal> {
         let known = &self.topics[topic];
-        let count = i32::try_from(known.partitions.len()).unwrap_or(i32::MAX);
+        let count = i32::try_from(known.partitions.len().min(known.pinned)).unwrap_or(i32::MAX);
         if count == 0 {
             return Err(self.unknown(topic));
         }

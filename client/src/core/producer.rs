@@ -8,25 +8,26 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use ottla_partitioners::Spread;
-use ottla_protocol::messages::{InitProducerIdRequest, ProduceRequest};
-use ottla_protocol::records::{Codec, HEADER_BYTES, Stamp};
+use ottla_protocol::messages::InitProducerIdRequest;
 use ottla_protocol::wire::{Str, Uuid};
 
 use super::ask::{Answer, Ask};
 use super::backoff::Backoff;
-use super::batch::{Address, Batch, BatchOutcome, Body, Number, Shipment, Ticket};
+use super::batch::{BatchOutcome, Number, Ticket};
 use super::cluster::Cluster;
 use super::fill::Fill;
+use super::heat::Heat;
 use super::ledger::Ledger;
 use super::queue::Queue;
 use super::saying::Saying;
 use super::sequence::{Identity, Sequence};
 use super::transaction::{Change, End, GroupOffsets, Transaction};
 use super::{Dial, Input, Lane, Link, Machine, Request, TopicPartition, Work};
-use crate::config::{ClientConfig, ProducerConfig, wire_millis};
+use crate::config::{ClientConfig, ProducerConfig};
 use crate::error::{Error, ErrorKind, Outcome};
+use crate::event::{Event, Events};
 use crate::metrics::ProducerMetrics;
 
 #[derive(Debug)]
@@ -39,6 +40,9 @@ pub(super) struct Topic {
     pub(super) spread: Spread,
     /// How much goes into its batches.
     pub(super) fill: Fill,
+    pub(super) heat: Heat,
+    /// Keys are spread over so many partitions at most.
+    pub(super) pinned: usize,
     /// When a batch was opened for it last.
     pub(super) used: Instant,
 }
@@ -102,7 +106,7 @@ pub(crate) struct Producer<D: Ticket> {
     pub(super) retry_backoff: (Duration, Duration),
     metadata_seen: u64,
     /// Whether metadata names the ids of all topics.
-    has_ids: bool,
+    pub(super) has_ids: bool,
     /// Why nothing is accepted any more.
     pub(super) ended: Option<Error>,
     pub(super) news: Vec<News<D, D::Claim>>,
@@ -110,6 +114,7 @@ pub(crate) struct Producer<D: Ticket> {
     pub(super) lined_up: usize,
     pub(super) turns: u64,
     pub(super) metrics: ProducerMetrics,
+    pub(super) events: Events,
 }
 
 impl<D: Ticket> Producer<D> {
@@ -145,6 +150,7 @@ impl<D: Ticket> Producer<D> {
             lined_up: 0,
             turns: 0,
             metrics: ProducerMetrics::default(),
+            events: Events::default(),
         }
     }
 
@@ -197,7 +203,12 @@ impl<D: Ticket> Producer<D> {
     pub(super) fn seal(&mut self, at: usize, full: bool) {
         if self.change(at, Queue::seal) {
             let queue = &self.queues[at];
-            self.topics[queue.topic].spread.batch_sealed(queue.index, full);
+            let (topic, bytes) =
+                (&mut self.topics[queue.topic], queue.waiting.back().map_or(0, |batch| batch.bytes));
+            topic.spread.batch_sealed(queue.index, full);
+            if let Some((partition, bytes, of)) = topic.heat.add(queue.index, bytes, self.config.batch_size) {
+                self.events.push(Event::HotPartition { topic: topic.name.to_string(), partition, bytes, of });
+            }
             self.list(at);
         }
     }
@@ -249,6 +260,12 @@ impl<D: Ticket> Producer<D> {
             }
             topic.id = known.id;
             self.has_ids &= known.id != Uuid::ZERO;
+            let (from, to) = (topic.partitions.len(), known.partitions.len());
+            if 0 < from && from < to && from < topic.pinned {
+                let count = |partitions| i32::try_from(partitions).unwrap_or(i32::MAX);
+                let (topic, from, to) = (topic.name.to_string(), count(from), count(to));
+                self.events.push(Event::PartitionsGrew { topic, from, to });
+            }
             for (index, partition) in (0..).zip(&known.partitions) {
                 let at = match usize::try_from(index).ok().and_then(|index| topic.partitions.get(index)) {
                     Some(at) => *at,
@@ -288,130 +305,6 @@ impl<D: Ticket> Producer<D> {
         let forgotten: Vec<Str> =
             self.topics.iter().filter(idle).filter(still).map(|t| t.name.clone()).collect();
         forgotten.iter().for_each(|name| self.cluster.metadata.forget(name));
-    }
-
-    // What goes out.
-
-    fn outlet_wants(&self, now: Instant, node: i32) -> bool {
-        let due = |outlet: &Outlet| outlet.lingering.front().is_some_and(|(at, ..)| *at <= now);
-        self.outlets
-            .get(&node)
-            .is_some_and(|o| self.has_room_for_flight(o) && (!o.ready.is_empty() || due(o)))
-    }
-
-    fn has_room_for_flight(&self, outlet: &Outlet) -> bool {
-        outlet.flights.len() < self.config.max_in_flight
-    }
-
-    /// Closes the batches whose linger is over.
-    fn end_linger(&mut self, now: Instant, node: i32) {
-        while let Some(outlet) = self.outlets.get_mut(&node)
-            && let Some((until, at, number)) = outlet.lingering.front().copied()
-        {
-            let open = self.queues[at].open.as_ref().is_some_and(|batch| batch.number == number);
-            if open && until > now {
-                break;
-            }
-            outlet.lingering.pop_front();
-            if open {
-                self.seal(at, false);
-            }
-        }
-    }
-
-    /// A request of at most one batch for each ready partition, up to max.request.size.
-    fn ship(&mut self, now: Instant, link: Link) -> Option<Work> {
-        self.end_linger(now, link.node);
-        if !self.outlet_wants(now, link.node) {
-            return None;
-        }
-        // From version 13 on a request names topics by id alone, which an old metadata answer does not have.
-        let version_max = if self.has_ids { i16::MAX } else { 12 };
-        let version_max =
-            self.transaction.as_ref().map_or(version_max, |t| t.produce_version_max().min(version_max));
-        let version = match self.cluster.version::<ProduceRequest>(link, version_max) {
-            Ok(version) => version,
-            Err(cause) => return Some(Work::Close(cause)),
-        };
-        let identity = self.identity();
-        let (mut parcels, mut shipping, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let lifetime = self.config.delivery_timeout;
-        while let Some(at) = self.outlets.get(&link.node).and_then(|outlet| outlet.ready.front().copied()) {
-            let first = self.queues[at].waiting.front();
-            let size = first.map_or(0, Batch::wire_bytes_max);
-            let oversized = first.is_some_and(|batch| matches!(batch.body, Body::Oversized(_)));
-            let again = shipping.iter().any(|(shipped, _)| *shipped == at);
-            if again || (bytes > 0 && (oversized || bytes + size > self.config.max_request_size)) {
-                break;
-            }
-            let outlet = self.outlets.entry(link.node).or_default();
-            outlet.ready.pop_front();
-            self.queues[at].listed = false;
-            if oversized {
-                return self.lend_oversized(at);
-            }
-            let (idempotent, transactional) = (self.config.idempotence, self.transaction.is_some());
-            let sent = self.change(at, |queue| {
-                let batch = queue.send(link.node, idempotent, identity)?;
-                let first = (batch.attempts == 1).then_some((batch.count, batch.bytes));
-                Some((batch.number, first, batch.lend(transactional)))
-            });
-            if let Some((number, first, parcel)) = sent {
-                bytes += size;
-                if let Some((count, bytes)) = first {
-                    let accepted = self.ledger.expiry(number.opened).and_then(|at| at.checked_sub(lifetime));
-                    self.metrics.sent(count, bytes, accepted.map(|at| now - at));
-                }
-                shipping.push((at, number));
-                let queue = &self.queues[at];
-                let topic = &self.topics[queue.topic];
-                let address = Address { topic: topic.name.clone(), topic_id: topic.id, index: queue.index };
-                parcels.push((address, parcel));
-            }
-            self.list(at);
-        }
-        if parcels.is_empty() {
-            return None;
-        }
-        let outlet = self.outlets.entry(link.node).or_default();
-        outlet.flights.push_back((now, shipping.clone()));
-        outlet.shipping = shipping;
-        outlet.taken = Some(now);
-        let timeout = self.cluster.config.request_timeout;
-        let (codec, acks) = (self.config.codec, self.config.acks.wire());
-        let transactional_id = self.transaction.as_mut().map(|transaction| {
-            transaction.touch();
-            transaction.id().clone()
-        });
-        let timeout_ms = wire_millis(timeout);
-        let shipment = Shipment { parcels, transactional_id, codec, acks, timeout_ms, version, timeout };
-        Some(Work::Produce(Box::new(shipment)))
-    }
-
-    /// The link has encoded what it borrowed.
-    fn shipped(&mut self, link: Link, encoded: Vec<(Bytes, Stamp)>) {
-        let Some(outlet) = self.outlets.get_mut(&link.node) else { return };
-        let shipping = std::mem::take(&mut outlet.shipping);
-        for ((at, number), (bytes, stamp)) in shipping.iter().zip(encoded) {
-            self.metrics.sent_bytes += bytes.len() as u64;
-            let queue = &mut self.queues[*at];
-            if let Some(batch) = queue.out.iter_mut().find(|b| b.number == *number) {
-                if batch.attempts == 1 && self.config.codec != Codec::NONE {
-                    self.topics[queue.topic].fill.compressed(batch.bytes + HEADER_BYTES, bytes.len());
-                }
-                batch.body = Body::Encoded(bytes, stamp);
-            }
-        }
-        if self.config.acks.wire() == 0 {
-            // Nobody will answer: what the link has is as good as sent.
-            self.outlets.entry(link.node).or_default().flights.pop_back();
-            for (at, number) in shipping {
-                if let Some(batch) = self.change(at, |queue| queue.take_out(number)) {
-                    self.settle(batch, BatchOutcome::Written { base_offset: None, log_append_time: None });
-                }
-                self.list(at);
-            }
-        }
     }
 
     fn wants_name(&self, now: Instant) -> bool {

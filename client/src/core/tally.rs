@@ -6,6 +6,8 @@
 use super::batch::Ticket;
 use super::producer::{News, Producer};
 use super::saying::Saying;
+use crate::error::Error;
+use crate::event::Event;
 use crate::metrics::ProducerMetrics;
 
 /// How many records came to which end.
@@ -26,6 +28,24 @@ impl<D: Ticket> Producer<D> {
     pub(crate) fn waits(&mut self, begins: bool) {
         let waiting = &mut self.metrics.waiting_tasks;
         *waiting = if begins { *waiting + 1 } else { waiting.saturating_sub(1) };
+    }
+
+    pub(crate) fn has_event(&self) -> bool {
+        !self.events.is_empty() || self.ended.is_some()
+    }
+
+    /// What happened that nobody was told yet, oldest first. An error when nothing will happen any more.
+    pub(crate) fn take_event(&mut self) -> Result<Option<Event>, Error> {
+        match (self.events.take(), &self.ended) {
+            (None, Some(error)) => Err(error.clone()),
+            (event, _) => Ok(event),
+        }
+    }
+
+    /// Bytes of the records that each partition of a topic has got, before compression.
+    pub(crate) fn partition_bytes(&self, topic: usize) -> Vec<u64> {
+        let topic = &self.topics[topic];
+        topic.heat.bytes(topic.partitions.len())
     }
 
     pub(crate) fn metrics(&self) -> ProducerMetrics {

@@ -27,6 +27,7 @@ use crate::core::tally::Tally;
 use crate::driver::shared::{Shared, Then, now};
 use crate::driver::supervisor;
 use crate::error::{Error, ErrorKind, Outcome};
+use crate::event::Event;
 use crate::metrics::ProducerMetrics;
 use crate::world::pause;
 pub use delivery::{Deliveries, Delivery, RecordMetadata};
@@ -198,6 +199,21 @@ impl Producer {
         }
     }
 
+    /// Waits for something that happened, such as [`Event::PartitionsGrew`], and that no call was told. Events wait for a
+    /// while in a queue that drops the oldest; each is told once, to whoever asks. Dropping the future loses none.
+    ///
+    /// # Errors
+    /// When the producer is closed or broken, and all events are taken.
+    pub async fn next_event(&self) -> Result<Event, Error> {
+        loop {
+            if let Some(event) = self.0.door.with(|machine, _| machine.take_event())?? {
+                return Ok(event);
+            }
+            pause(&*self.0.door.world).await;
+            self.0.door.until(|machine| machine.has_event()).await?;
+        }
+    }
+
     /// What the producer has done so far, in numbers. Never waits.
     pub fn metrics(&self) -> ProducerMetrics {
         self.0.door.with_hot(|machine| (machine.metrics(), Then::Nothing)).unwrap_or_default()
@@ -276,6 +292,27 @@ impl Topic {
     /// The topic's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Lets keys be spread over the first `partitions` partitions only, also when the topic gets more of them, so that a key
+    /// stays where its earlier records are. From 1; it holds for all handles of the topic, and for the partitioners of Kafka's
+    /// clients: one of your own sees all partitions. Records without a key still go to all.
+    ///
+    /// ```
+    /// # fn run(producer: ottla::Producer) {
+    /// let orders = producer.topic("orders");
+    /// orders.pin_partitions(12);
+    /// # }
+    /// ```
+    pub fn pin_partitions(&self, partitions: usize) {
+        // A producer that is broken places no records.
+        let _ = self.producer.0.door.with(|machine, _| machine.pin(self.at, partitions));
+    }
+
+    /// Bytes of the records that each partition has got from this producer, before compression; empty while the topic's
+    /// partitions are not known. A batch counts when it is full or sent. Never waits.
+    pub fn partition_bytes(&self) -> Vec<u64> {
+        self.producer.0.door.with(|machine, _| machine.partition_bytes(self.at)).unwrap_or_default()
     }
 
     /// Gives a record to the producer, waiting for room and for metadata if it must, at most `max.block.ms`. When it is
