@@ -215,6 +215,23 @@ async fn fault_11_a_topic_created_again_is_numbered_from_zero() {
 }
 
 #[tokio::test]
+async fn fault_13_a_batch_that_is_too_large_goes_on_in_parts_under_the_same_numbers() {
+    let broker = TestBroker::builder().topic("t", 1).setting("message.max.bytes", "120");
+    let broker = broker.start().await.expect("a broker");
+    let client = Client::builder().bootstrap(broker.bootstrap()).build().expect("valid settings");
+    let producer = client.producer().linger(SHORT / 8).batch_size(10_000).retries(1).build();
+    let scene = Scene { broker, producer: producer.expect("valid settings") };
+    // One batch of all of them is split several times; no attempt of that counts as a retry, of which a part needs its only one.
+    let fault = scene.broker.fault(refuse(ErrorCode::NOT_ENOUGH_REPLICAS).skip(3));
+    Scene::written(scene.send(0..40).await, 0..40);
+    assert_eq!(scene.broker.fired(fault), 1);
+    Scene::written(scene.send(40..50).await, 40..50);
+    assert_eq!((scene.log(), scene.producer()), ((0..50).collect(), (0, Some(49))));
+    let refused = scene.producer.topic("t").send(Payload::value(&[0; 200])).await.expect_err("too large");
+    assert_eq!((refused.kind(), refused.outcome()), (ErrorKind::RecordTooLarge, Some(Outcome::Rejected)));
+}
+
+#[tokio::test]
 async fn fault_14_replicas_that_are_missing_are_waited_for_and_the_deadline_tells_what_is_known() {
     check_once(refuse(ErrorCode::NOT_ENOUGH_REPLICAS)).await;
     check_once(rewrite(|it| it.error_code = ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND)).await;

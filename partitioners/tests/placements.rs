@@ -1,4 +1,4 @@
-//! Every scheme puts every key where the client that it is named after puts it.
+//! Every scheme puts every key where the client that it is named after puts it (F28).
 
 use ottla_partitioners::{Scheme, crc32, fnv1a, kafkajs, murmur2};
 

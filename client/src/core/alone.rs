@@ -442,6 +442,8 @@ fn run(seed: u64) -> (usize, usize) {
     (run.sent.len(), run.splits)
 }
 
+/// Faults 1 to 6, 13 to 15 and F25 in every order that the dice finds: leaders move with five batches out, answers and
+/// connections get lost, replicas are missing, time runs out, limits change.
 #[test]
 fn a_producer_alone_keeps_its_promises_whatever_happens() {
     let seeds = std::env::var("OTTLA_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);

@@ -91,6 +91,7 @@ mod tests {
 
     const FRESH: Identity = Identity { id: 7, epoch: 0 };
 
+    /// Fault 12.
     #[test]
     fn numbers_wrap_to_zero_after_the_largest() {
         let mut sequence = Sequence { next: i32::MAX - 1, ..Sequence::default() };
@@ -107,6 +108,7 @@ mod tests {
         assert_eq!(sequence.number(1, FRESH), Numbered { identity: Identity { id: 7, epoch: 1 }, base: 0 });
     }
 
+    /// Fault 12.
     #[test]
     fn after_the_last_epoch_only_another_producer_id_goes_on() {
         let last = Identity { id: 7, epoch: i16::MAX };

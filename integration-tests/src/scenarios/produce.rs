@@ -57,7 +57,7 @@ pub(super) async fn records_come_back_as_they_were_sent(backend: &Backend) -> Re
     Ok(())
 }
 
-/// S1 to S5 and L1 with several writers, while leaders move and nodes come and go.
+/// S1 to S5 and L1 with several writers, while leaders move and nodes come and go (fault 15, F25).
 pub(super) async fn acknowledged_records_are_in_the_log_once_and_in_order(
     backend: &Backend,
 ) -> Result<(), Failure> {
@@ -159,7 +159,7 @@ pub(super) async fn every_send_ends_by_its_deadline(backend: &Backend) -> Result
     history.check_sends(&backend.log(&name).await?, true)
 }
 
-/// After a flush every earlier send has ended; close ends the rest and counts them.
+/// After a flush every earlier send has ended; close ends the rest and counts them (fault 19, F22).
 pub(super) async fn flush_and_close_account_for_every_record(backend: &Backend) -> Result<(), Failure> {
     let name = backend.topic("flush", 3).await?;
     let client = backend.client().build()?;
@@ -200,7 +200,7 @@ pub(super) async fn flush_and_close_account_for_every_record(backend: &Backend) 
     history.check_sends(&backend.log(&name).await?, true)
 }
 
-/// Senders wait for room, in turn; giving up the wait sends nothing.
+/// Senders wait for room, in turn; giving up the wait sends nothing (fault 17).
 pub(super) async fn a_full_buffer_makes_senders_wait(backend: &Backend) -> Result<(), Failure> {
     let name = backend.topic("full", 3).await?;
     let history = Arc::new(History::default());
