@@ -46,8 +46,10 @@ pub(crate) enum Place {
 /// Why a record was not taken.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// Its batch was full and has been closed: let the link have a turn, then come back.
-    Turn,
+    /// Its batch was full and has been closed: let the link have a turn, or help it, then come back.
+    Turn {
+        partition: usize,
+    },
     /// No memory, or too much waits for the broker of this partition already.
     Room {
         partition: usize,
@@ -144,7 +146,7 @@ impl<D: Ticket> Producer<D> {
             }
             self.seal(at, true);
             if patient {
-                return (Err(Refusal::Turn), true);
+                return (Err(Refusal::Turn { partition: at }), true);
             }
             // A record that may go anywhere may belong elsewhere now.
             return (self.append_in_turn(topic, record, false, turn, now).0, true);
@@ -268,8 +270,13 @@ impl<D: Ticket> Producer<D> {
         Error::new(ErrorKind::RecordTooLarge, message).with_outcome(Outcome::NotWritten)
     }
 
+    /// Bytes that wait for the broker of a partition.
+    pub(super) fn backlog(&self, at: usize) -> usize {
+        self.outlet(at).map_or(0, |outlet| outlet.backlog)
+    }
+
     fn is_backlogged(&self, at: usize) -> bool {
-        self.outlet(at).is_some_and(|outlet| outlet.backlog > BACKLOG_BYTES)
+        self.backlog(at) > BACKLOG_BYTES
     }
 
     /// Whether there is memory for so many bytes more for a partition. A broker may hold twice of what it leaves free:

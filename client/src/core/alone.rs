@@ -32,6 +32,7 @@ use ottla_protocol::wire::{Str, Uuid};
 use super::accumulator::{Entrant, Place, Refusal};
 use super::backoff::Random;
 use super::batch::{BatchOutcome, Ticket};
+use super::compression::Loan;
 use super::producer::Producer;
 use super::{Answer, Ask, Dial, Input, Lane, Link, Machine, Now, Work};
 use crate::config::{ClientConfig, ProducerConfig};
@@ -145,6 +146,9 @@ struct Run {
     /// The `max.message.bytes` of the topic, and how many batches were split because of it.
     message_bytes_max: usize,
     splits: usize,
+    /// Batches that tasks compress, and how many they have given back.
+    loans: Vec<Loan>,
+    lent: usize,
 }
 
 impl Run {
@@ -177,6 +181,8 @@ impl Run {
             healed: false,
             message_bytes_max: usize::MAX,
             splits: 0,
+            loans: Vec::new(),
+            lent: 0,
         }
     }
 
@@ -210,12 +216,19 @@ impl Run {
         match self.machine.append(self.topic, &entrant, patient, || now).0 {
             Ok((told, index)) => self.sent.push((partition, told, index)),
             Err(Refusal::Failed(e)) => panic!("refused: {e}"),
+            Err(Refusal::Turn { partition }) => self.loans.extend(self.machine.lend_sealed(partition)),
             Err(_) => {}
         }
         self.machine.take_news().into_iter().for_each(Producer::<Told>::tell);
     }
 
     fn drive_links(&mut self) {
+        // A task may take long to compress, and others may be quicker.
+        if self.dice.below(3) == 0 && !self.loans.is_empty() {
+            let loan = self.loans.swap_remove(self.dice.below(self.loans.len()));
+            self.machine.take_back(loan.compress(&mut self.compressor));
+            self.lent += 1;
+        }
         while let Some(dial) = self.machine.poll_dial(self.now) {
             self.dials.push(dial);
         }
@@ -432,14 +445,15 @@ impl Run {
     }
 }
 
-/// Runs one seed; panics with the invariant that broke. Returns how many records were sent, and how many batches split.
-fn run(seed: u64) -> (usize, usize) {
+/// Runs one seed; panics with the invariant that broke. Returns how many records were sent, how many
+/// batches were split, and how many compressed by the task that had filled them.
+fn run(seed: u64) -> [usize; 3] {
     let mut run = Run::new(seed);
     let steps = 500 + run.dice.below(3_000);
     (0..steps).for_each(|_| run.step());
     run.settle();
     run.check();
-    (run.sent.len(), run.splits)
+    [run.sent.len(), run.splits, run.lent]
 }
 
 /// Faults 1 to 6, 13 to 15 and F25 in every order that the dice finds: leaders move with five batches out, answers and
@@ -447,19 +461,21 @@ fn run(seed: u64) -> (usize, usize) {
 #[test]
 fn a_producer_alone_keeps_its_promises_whatever_happens() {
     let seeds = std::env::var("OTTLA_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
-    let (mut records, mut splits) = (0, 0);
+    let mut done = [0; 3];
     for seed in 0..seeds {
         match std::panic::catch_unwind(|| run(seed)) {
-            Ok(done) => (records, splits) = (records + done.0, splits + done.1),
+            Ok(more) => done.iter_mut().zip(more).for_each(|(done, more)| *done += more),
             Err(cause) => {
                 eprintln!("replay: seed {seed} of the producer alone");
                 std::panic::resume_unwind(cause);
             }
         }
     }
+    let [records, splits, lent] = done;
     assert!(records > 100, "the runs send records");
     assert!(splits > 10, "batches are split");
-    println!("{seeds} seeds, {records} records, {splits} batches split");
+    assert!(lent > 10, "batches are compressed by those who filled them");
+    println!("{seeds} seeds, {records} records, {splits} batches split, {lent} compressed aside");
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub(crate) enum Body {
     Open(BatchBuilder),
     /// Full or due; its header is not written.
     Sealed(BytesMut, Stamp),
-    /// With a link, which compresses it and gives it back before anything else happens there.
+    /// With a link, which encodes or splits it, or with the task that has filled it, which compresses it.
     Away,
     /// As it goes over the wire.
     Encoded(Bytes, Stamp),
@@ -149,7 +149,7 @@ pub(crate) enum Parcel {
 }
 
 impl Parcel {
-    fn encode(self, codec: Codec, compressor: &mut Compressor) -> (Bytes, Stamp) {
+    pub(super) fn encode(self, codec: Codec, compressor: &mut Compressor) -> (Bytes, Stamp) {
         let (mut buffer, mut fields, fresh) = match self {
             Parcel::Encoded(bytes, stamp) => return (bytes, stamp),
             Parcel::Renumbered(bytes, stamp) => {

@@ -18,6 +18,7 @@ pub(crate) mod backoff;
 pub(crate) mod batch;
 pub(crate) mod cluster;
 mod commits;
+pub(crate) mod compression;
 pub(crate) mod consumer;
 pub(crate) mod coordinator;
 mod epochs;

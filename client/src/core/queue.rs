@@ -70,7 +70,7 @@ impl<D> Queue<D> {
     /// `None` while it is unknown. `window`: the batches that may be out without idempotence.
     pub(crate) fn may_send(&self, idempotent: bool, identity: Option<Identity>) -> Option<i32> {
         let leader = self.leader.filter(|_| self.retry_at.is_none())?;
-        // One that a link has taken to split it comes back in pieces.
+        // One that is away comes back compressed, or in pieces.
         let first = self.waiting.front().filter(|batch| !matches!(batch.body, Body::Away))?;
         if !idempotent || matches!(first.body, Body::Oversized(..)) {
             return Some(leader);

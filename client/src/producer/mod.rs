@@ -15,8 +15,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ottla_partitioners::{ANY, Keyed, TopicView};
-use ottla_protocol::records::Header;
+use ottla_protocol::records::{Compressor, Header};
 use ottla_protocol::wire::Str;
+use parking_lot::Mutex;
 
 use crate::client::Client;
 use crate::config::{PartitionerChoice, ProducerBuilder, ProducerConfig};
@@ -94,6 +95,8 @@ pub struct Producer(Arc<Inner>);
 struct Inner {
     door: Arc<Door>,
     config: Arc<ProducerConfig>,
+    /// Of tasks that compress what they have filled; as many as did so at once.
+    compressors: Mutex<Vec<Compressor>>,
 }
 
 impl std::fmt::Debug for Producer {
@@ -147,7 +150,7 @@ impl ProducerBuilder {
         let machine = Machine::new(named.clone(), config.clone(), client.world.random(), now());
         let door = Shared::new(machine, client.world.clone());
         supervisor::start(&door, &named);
-        Ok(Producer(Arc::new(Inner { door, config })))
+        Ok(Producer(Arc::new(Inner { door, config, compressors: Mutex::default() })))
     }
 
     pub(crate) fn of(client: &Client) -> Self {
@@ -343,7 +346,7 @@ impl Topic {
     fn append_at_once(&self, payload: &Payload<'_>) -> Result<Delivery, Full> {
         match self.append(payload, false) {
             Ok(delivery) => Ok(delivery),
-            Err(Refusal::Room { .. } | Refusal::Turn) => Err(Full::Buffer),
+            Err(Refusal::Room { .. } | Refusal::Turn { .. }) => Err(Full::Buffer),
             Err(Refusal::Metadata) => Err(Full::Metadata),
             Err(Refusal::Failed(error)) => Err(Full::Failed(error)),
         }
@@ -372,7 +375,7 @@ impl Topic {
         patient: bool,
         turn: Option<u64>,
     ) -> Result<Delivery, Refusal> {
-        let Inner { door, config } = &*self.producer.0;
+        let Inner { door, config, .. } = &*self.producer.0;
         let place = match (payload.partition, &config.partitioner) {
             (Some(partition), _) => Place::Partition(partition),
             (None, PartitionerChoice::Custom(_)) => self.ask_partitioner(payload)?,
@@ -398,7 +401,7 @@ impl Topic {
     /// Asks the user's partitioner, outside the lock, about the partitions as they are now. A panic fails this record alone.
     #[cold]
     fn ask_partitioner(&self, payload: &Payload<'_>) -> Result<Place, Refusal> {
-        let Inner { door, config } = &*self.producer.0;
+        let Inner { door, config, .. } = &*self.producer.0;
         let PartitionerChoice::Custom(partitioner) = &config.partitioner else { return Ok(Place::Free) };
         let partitions = door.with(|machine, now| machine.views(self.at, || now)).map_err(Refusal::Failed)?;
         if partitions.is_empty() {
@@ -421,9 +424,22 @@ impl Topic {
         }
     }
 
+    /// Does a part of the link's work, if that falls behind: compresses the batch that the caller has filled.
+    fn compress_sealed(&self, partition: usize) -> Result<(), Error> {
+        let Inner { door, compressors, .. } = &*self.producer.0;
+        let loan = door.with_hot(|machine| (machine.lend_sealed(partition), Then::Nothing))?;
+        if let Some(loan) = loan {
+            let mut compressor = compressors.lock().pop().unwrap_or_default();
+            let compressed = loan.compress(&mut compressor);
+            compressors.lock().push(compressor);
+            door.with(|machine, _| machine.take_back(compressed))?;
+        }
+        Ok(())
+    }
+
     /// Waits for what was in the way, and appends as soon as nothing is.
     async fn enqueue_later(&self, payload: Payload<'_>, first: Refusal) -> Result<Delivery, Error> {
-        let Inner { door, config } = &*self.producer.0;
+        let Inner { door, config, .. } = &*self.producer.0;
         let deadline = tokio::time::Instant::now() + config.max_block;
         let mut refusal = first;
         let mut turn: Option<Turn<'_>> = None;
@@ -432,7 +448,8 @@ impl Topic {
             let topic = self.at;
             let waited = match &refusal {
                 Refusal::Failed(error) => return Err(error.clone()),
-                Refusal::Turn => {
+                Refusal::Turn { partition } => {
+                    self.compress_sealed(*partition)?;
                     tokio::task::yield_now().await;
                     Ok(Ok(()))
                 }
@@ -452,7 +469,7 @@ impl Topic {
                 Err(_) => return Err(door.with(|machine, _| machine.explain_wait(topic, &refusal))?),
             }
             let number = turn.as_ref().map(|turn| turn.number);
-            match self.append_in_turn(&payload, !matches!(refusal, Refusal::Turn), number) {
+            match self.append_in_turn(&payload, !matches!(refusal, Refusal::Turn { .. }), number) {
                 Ok(delivery) => return Ok(delivery),
                 Err(again) => refusal = again,
             }

@@ -22,7 +22,7 @@ impl Run {
         let now = Now { instant: self.now, wall_ms: 1_000 };
         let mut put = |patient| self.machine.append_in_turn(self.topic, &entrant, patient, turn, || now).0;
         let mut appended = put(patient);
-        if matches!(appended, Err(Refusal::Turn)) {
+        if matches!(appended, Err(Refusal::Turn { .. })) {
             appended = put(false);
         }
         match appended {
