@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use ottla_partitioners::{PartitionView, Scheme, TopicView};
 use ottla_protocol::error_code::ErrorCode;
-use ottla_protocol::records::{BatchBuilder, HEADER_BYTES, Header};
+use ottla_protocol::records::{BatchBuilder, Codec, HEADER_BYTES, Header};
 use ottla_protocol::wire::{Str, Uuid};
 
 use super::batch::{Batch, Body, Number, Ticket};
@@ -168,6 +168,7 @@ impl<D: Ticket> Producer<D> {
         now: Now,
     ) -> Result<(D::Claim, i32), Refusal> {
         let buffer = self.spare.pop().unwrap_or_default();
+        self.spare_bytes = self.spare_bytes.saturating_sub(buffer.capacity());
         let mut builder = BatchBuilder::new(buffer, record.timestamp.unwrap_or(now.wall_ms));
         let timestamp = builder.base_timestamp();
         let size = builder.size_of(timestamp, record.key, record.value, record.headers);
@@ -455,10 +456,14 @@ impl<D: Ticket> Producer<D> {
         self.ledger.is_settled_below(number)
     }
 
-    /// Keeps the buffer of a settled batch for the next one.
+    /// Keeps the buffer of a settled batch for the next one, unless a single record has made it large.
     pub(super) fn keep_buffer(&mut self, buffer: BytesMut) {
-        let fits = buffer.capacity() <= 2 * self.config.batch_size.max(1 << 10);
-        if fits && (self.spare.len() + 1) * self.config.batch_size <= SPARE_BYTES {
+        let compresses = self.config.codec != Codec::NONE;
+        // What compresses well fills a batch up to the size of a request.
+        let usual = if compresses { self.config.max_request_size } else { self.config.batch_size };
+        let fits = buffer.capacity() <= 2 * usual.max(1 << 10);
+        if fits && self.spare_bytes + buffer.capacity() <= SPARE_BYTES {
+            self.spare_bytes += buffer.capacity();
             self.spare.push(buffer);
         }
     }

@@ -158,12 +158,8 @@ impl Parcel {
             Parcel::Sealed(buffer, stamp) => (buffer, stamp, true),
         };
         if fresh && codec.compression() != Compression::None {
-            let body = buffer.get(HEADER_BYTES..).unwrap_or_default();
             // A codec that fails, or that makes more of it, leaves the batch as it is: uncompressed records are as good.
-            if let Ok(compressed) = compressor.compress(codec, body)
-                && compressed.len() < buffer.len()
-            {
-                buffer = compressed;
+            if compressor.compress_in_place(codec, &mut buffer).unwrap_or(false) {
                 fields.compression = codec.compression();
             }
         }

@@ -97,6 +97,8 @@ pub(crate) struct Producer<D: Ticket> {
     pub(super) ledger: Ledger,
     pub(super) buffered: usize,
     pub(super) spare: Vec<BytesMut>,
+    /// What the spare buffers hold.
+    pub(super) spare_bytes: usize,
     /// Partitions that wait before they try again.
     pub(super) retries: BTreeSet<(Instant, usize)>,
     pub(super) name: Name,
@@ -138,6 +140,7 @@ impl<D: Ticket> Producer<D> {
             ledger: Ledger::default(),
             buffered: 0,
             spare: Vec::new(),
+            spare_bytes: 0,
             retries: BTreeSet::new(),
             name: Name::Unknown { ask_after: now },
             transaction,

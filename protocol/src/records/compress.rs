@@ -227,8 +227,7 @@ impl Compressor {
     }
 
     /// Compresses the body of a batch into a buffer of its own, with [`HEADER_BYTES`] spare bytes in front for
-    /// [`stamp()`](super::stamp()). [`Codec::NONE`] copies. The buffer has room for as many bytes as the body had, so
-    /// that a batch like this one can be built in it afterwards without growing it.
+    /// [`stamp()`](super::stamp()). [`Codec::NONE`] copies.
     ///
     /// # Errors
     /// [`CompressionError::Failed`] if the codec does.
@@ -236,13 +235,36 @@ impl Compressor {
         let mut output = std::mem::take(&mut self.output);
         output.clear();
         let result = self.compress_into(codec, body, &mut output).map(|()| {
-            let mut batch = BytesMut::with_capacity(HEADER_BYTES + output.len().max(body.len()));
+            let mut batch = BytesMut::with_capacity(HEADER_BYTES + output.len());
             batch.put_bytes(0, HEADER_BYTES);
             batch.put_slice(&output);
             batch
         });
         self.output = output;
         result
+    }
+
+    /// Compresses the body of a batch where it stands, behind the spare bytes of its header, if that makes it smaller;
+    /// says whether it did. The buffer keeps its capacity, so that the next batch can be built in it without growing it.
+    ///
+    /// # Errors
+    /// [`CompressionError::Failed`] if the codec does; the batch is then as it was.
+    pub fn compress_in_place(
+        &mut self,
+        codec: Codec,
+        batch: &mut BytesMut,
+    ) -> Result<bool, CompressionError> {
+        let mut output = std::mem::take(&mut self.output);
+        output.clear();
+        let body = batch.get(HEADER_BYTES..).unwrap_or_default();
+        let result = self.compress_into(codec, body, &mut output);
+        let smaller = result.is_ok() && output.len() < body.len();
+        if smaller {
+            batch.truncate(HEADER_BYTES);
+            batch.extend_from_slice(&output);
+        }
+        self.output = output;
+        result.map(|()| smaller)
     }
 
     /// Compresses anything, appending to `output`.

@@ -4,9 +4,9 @@ use crate::random::Random;
 use crate::{Owned, batch_of, codecs, open, read};
 use bytes::{Bytes, BytesMut};
 use ottla_protocol::records::{
-    Batch, BatchBuilder, BatchHeader, Codec, Compression, CompressionError, Decompressor, HEADER_BYTES,
-    Header, RecordError, Stamp, TimestampType, add_sequence, batches, set_base_offset, set_leader_epoch,
-    set_log_append_time, stamp,
+    Batch, BatchBuilder, BatchHeader, Codec, Compression, CompressionError, Compressor, Decompressor,
+    HEADER_BYTES, Header, RecordError, Stamp, TimestampType, add_sequence, batches, set_base_offset,
+    set_leader_epoch, set_log_append_time, stamp,
 };
 
 #[test]
@@ -285,4 +285,32 @@ fn the_checks_before_an_append_refuse_what_is_not_a_producers_batch() {
     assert!(verdict(&[], good, &|_| {}).unwrap().contains("has no records"));
     let last = |batch: &mut BytesMut| *batch.last_mut().unwrap() ^= 1;
     assert!(verdict(&records, good, &last).unwrap().contains("checksum"));
+}
+
+#[test]
+fn a_batch_compressed_in_place_reads_the_same_and_keeps_its_buffer() {
+    let value = [7; 4_000];
+    for codec in codecs() {
+        let mut builder = BatchBuilder::new(BytesMut::new(), 0);
+        builder.append(0, None, Some(&value), &[]).unwrap();
+        let (mut batch, fields) = builder.into_parts();
+        let (address, plain) = (batch.as_ptr(), batch.len());
+        let smaller = Compressor::new().compress_in_place(codec, &mut batch).unwrap();
+        assert_eq!(smaller, codec != Codec::NONE, "{codec:?}");
+        assert!(smaller == (batch.len() < plain) && batch.as_ptr() == address, "{codec:?}");
+        stamp(&mut batch, &Stamp { compression: codec.compression(), ..fields }).unwrap();
+        assert_eq!(read(batch).unwrap()[0].value.as_deref(), Some(&value[..]), "{codec:?}");
+    }
+}
+
+#[test]
+fn a_batch_that_does_not_shrink_stays_as_it_was() {
+    for codec in codecs() {
+        let mut builder = BatchBuilder::new(BytesMut::new(), 0);
+        builder.append(0, None, Some(b"!"), &[]).unwrap();
+        let (mut batch, _) = builder.into_parts();
+        let before = batch.clone();
+        assert!(!Compressor::new().compress_in_place(codec, &mut batch).unwrap(), "{codec:?}");
+        assert_eq!(batch, before, "{codec:?}");
+    }
 }
