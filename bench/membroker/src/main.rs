@@ -4,15 +4,18 @@
 //! replicated, kept on disk or deleted by time, and no CRC is checked. Topics whose name begins with `drop` are
 //! acknowledged and thrown away.
 //!
-//!     membroker [--port 0] [--nodes 1] [--partitions 6]
+//!     membroker [--port 0] [--nodes 1] [--partitions 6] [--delay-ms 0]
 //!
-//! Port 0 takes free ports. The first line of standard output is the bootstrap address; after that each deleted topic
+//! Each answer leaves `--delay-ms` after it is ready, and holds up none behind it: a long way to the broker. Port 0 takes
+//! free ports. The first line of standard output is the bootstrap address; after that each deleted topic
 //! says what was produced to it.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
@@ -36,9 +39,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut number = |name: &str, default: u16| options.remove(name).map_or(Ok(default), |text| text.parse());
     let (port, nodes, partitions) = (number("--port", 0)?, number("--nodes", 1)?, number("--partitions", 6)?);
+    let delay = Duration::from_millis(number("--delay-ms", 0)?.into());
     if let Some(name) = options.keys().next() {
         return Err(format!(
-            "unknown option {name}; usage: membroker [--port N] [--nodes N] [--partitions N]"
+            "unknown option {name}; usage: membroker [--port N] [--nodes N] [--partitions N] [--delay-ms N]"
         )
         .into());
     }
@@ -52,19 +56,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .zip(listeners)
         .map(|(node, listener)| {
             let broker = broker.clone();
-            std::thread::spawn(move || accept(&broker, node, &listener))
+            std::thread::spawn(move || accept(&broker, node, &listener, delay))
         })
         .collect();
     accepting.into_iter().for_each(|thread| drop(thread.join()));
     Ok(())
 }
 
-fn accept(broker: &Arc<Broker>, node: i32, listener: &TcpListener) {
+fn accept(broker: &Arc<Broker>, node: i32, listener: &TcpListener, delay: Duration) {
     for stream in listener.incoming().flatten() {
         let broker = broker.clone();
         std::thread::spawn(move || {
             stream.set_nodelay(true).ok();
-            if let Err(problem) = serve(&broker, node, stream) {
+            if let Err(problem) = serve(&broker, node, stream, delay) {
                 eprintln!("connection closed: {problem}");
             }
         });
@@ -72,7 +76,8 @@ fn accept(broker: &Arc<Broker>, node: i32, listener: &TcpListener) {
 }
 
 /// Answers the requests of one connection, one after the other, until the client closes it.
-fn serve(broker: &Broker, node: i32, mut stream: TcpStream) -> Result<(), String> {
+fn serve(broker: &Broker, node: i32, mut stream: TcpStream, delay: Duration) -> Result<(), String> {
+    let mut late = if delay.is_zero() { None } else { Some(far_away(&stream).map_err(|e| e.to_string())?) };
     let mut out = BytesMut::new();
     let mut length = [0; 4];
     // A client that has measured enough closes its connection in the middle of anything.
@@ -85,11 +90,33 @@ fn serve(broker: &Broker, node: i32, mut stream: TcpStream) -> Result<(), String
         if stream.read_exact(&mut frame).is_err() {
             break;
         }
-        if respond(broker, node, frame.into(), &mut out)? && stream.write_all(&out).is_err() {
+        if !respond(broker, node, frame.into(), &mut out)? {
+            continue;
+        }
+        let sent = match &mut late {
+            None => stream.write_all(&out).is_ok(),
+            Some(way) => way.send((Instant::now() + delay, out.split())).is_ok(),
+        };
+        if !sent {
             break;
         }
     }
     Ok(())
+}
+
+/// The way back of a connection whose answers take their time, in a thread of its own.
+fn far_away(stream: &TcpStream) -> std::io::Result<Sender<(Instant, BytesMut)>> {
+    let mut stream = stream.try_clone()?;
+    let (sender, answers) = channel::<(Instant, BytesMut)>();
+    std::thread::spawn(move || {
+        for (due, answer) in answers {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if stream.write_all(&answer).is_err() {
+                break;
+            }
+        }
+    });
+    Ok(sender)
 }
 
 /// Puts the response, with its length in front, into `out`; false when none is expected.

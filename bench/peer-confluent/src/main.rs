@@ -15,7 +15,8 @@ fn main() {
     let settings = Settings::from_arguments();
     settings.runtime().block_on(async {
         match settings.mode {
-            Mode::Produce => workload::produce(&Confluent::new(&settings), &settings).await,
+            Mode::Produce => workload::produce(Confluent::new(&settings), &settings).await,
+            Mode::First => workload::first(Confluent::new(&settings), &settings).await,
             Mode::Consume => consume(&settings).await,
             Mode::Ack if settings.rate == 0 => {
                 workload::closed_loop(&Confluent::new(&settings), &settings).await

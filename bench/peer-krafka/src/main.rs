@@ -13,7 +13,8 @@ fn main() {
     let settings = Settings::from_arguments();
     settings.runtime().block_on(async {
         match settings.mode {
-            Mode::Produce => workload::produce(&Krafka::new(&settings).await, &settings).await,
+            Mode::Produce => workload::produce(Krafka::new(&settings).await, &settings).await,
+            Mode::First => workload::first(Krafka::new(&settings).await, &settings).await,
             Mode::Consume => consume(&settings).await,
             Mode::Ack if settings.rate == 0 => {
                 workload::closed_loop(&Krafka::new(&settings).await, &settings).await;

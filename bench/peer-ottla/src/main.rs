@@ -10,7 +10,8 @@ fn main() {
     let settings = Settings::from_arguments();
     settings.runtime().block_on(async {
         match settings.mode {
-            Mode::Produce => workload::produce(&Ottla::new(&settings), &settings).await,
+            Mode::Produce => workload::produce(Ottla::new(&settings), &settings).await,
+            Mode::First => workload::first(Ottla::new(&settings), &settings).await,
             Mode::Consume => consume(&settings).await,
             Mode::Ack if settings.rate == 0 => workload::closed_loop(&Ottla::new(&settings), &settings).await,
             Mode::Ack => workload::open_loop(&Ottla::new(&settings), &settings).await,
@@ -40,6 +41,7 @@ impl Ottla {
             builder = builder
                 .acks(Acks::All)
                 .idempotence(true)
+                .max_in_flight(tuning.in_flight)
                 .linger(Duration::from_millis(tuning.linger_ms))
                 .batch_size(tuning.batch_bytes);
         }

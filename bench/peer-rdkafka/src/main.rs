@@ -26,7 +26,8 @@ fn main() {
         Mode::Consume if base => consume_base(&settings),
         mode => settings.runtime().block_on(async {
             match mode {
-                Mode::Produce => workload::produce(&Future::new(&settings), &settings).await,
+                Mode::Produce => workload::produce(Future::new(&settings), &settings).await,
+                Mode::First => workload::first(Future::new(&settings), &settings).await,
                 Mode::Consume => consume_stream(&settings).await,
                 Mode::Ack if settings.rate == 0 => {
                     workload::closed_loop(&Future::new(&settings), &settings).await
@@ -48,7 +49,7 @@ fn producer_config(settings: &Settings) -> ClientConfig {
         config
             .set("acks", "all")
             .set("enable.idempotence", "true")
-            .set("max.in.flight.requests.per.connection", "5")
+            .set("max.in.flight.requests.per.connection", tuning.in_flight.to_string())
             .set("linger.ms", tuning.linger_ms.to_string())
             .set("batch.size", tuning.batch_bytes.to_string())
             .set("batch.num.messages", "1000000")

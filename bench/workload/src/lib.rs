@@ -14,6 +14,6 @@ mod values;
 pub use consume::Tally;
 pub use latency::{Arrivals, Latencies, closed_loop, delivery_loop, open_loop};
 pub use meter::{Meter, fail};
-pub use produce::{Producer, produce};
+pub use produce::{Producer, first, produce};
 pub use settings::{Mode, Settings, Tuning};
 pub use values::{Values, fold};

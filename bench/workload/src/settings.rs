@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -21,6 +21,8 @@ pub enum Mode {
     Ack,
     /// Time from a record's send to its arrival in a consumer of the same process, one at a time.
     Deliver,
+    /// Time from the start of the process to the first acknowledgement.
+    First,
 }
 
 /// Settings that are made equal for all clients; without them a client runs at its own defaults.
@@ -30,11 +32,15 @@ pub struct Tuning {
     pub linger_ms: u64,
     /// Largest batch of a producer, in bytes.
     pub batch_bytes: usize,
+    /// Requests that may be without an answer.
+    pub in_flight: usize,
 }
 
 /// What a peer was asked to do.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// When the process began, as near as it can tell.
+    pub started: Instant,
     /// What to measure.
     pub mode: Mode,
     /// Which of several ways a client offers (`base` or `future`, for instance); empty for the first.
@@ -53,6 +59,8 @@ pub struct Settings {
     pub compression: String,
     /// Records that the application leaves unacknowledged at once.
     pub window: usize,
+    /// Tasks that share the producer.
+    pub tasks: usize,
     /// Records a second of the open loop; 0 is the closed loop.
     pub rate: u64,
     /// The longest that a latency loop sends.
@@ -66,18 +74,19 @@ pub struct Settings {
 impl Settings {
     /// Reads the process's arguments; ends the process with code 2 and a usage line when they make no sense.
     pub fn from_arguments() -> Settings {
-        Settings::parse(std::env::args().skip(1)).unwrap_or_else(|problem| {
+        Settings::parse(Instant::now(), std::env::args().skip(1)).unwrap_or_else(|problem| {
             eprintln!("{problem}\n{USAGE}");
             std::process::exit(2)
         })
     }
 
-    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String> {
+    fn parse(started: Instant, mut arguments: impl Iterator<Item = String>) -> Result<Settings, String> {
         let mode = match arguments.next().as_deref() {
             Some("produce") => Mode::Produce,
             Some("consume") => Mode::Consume,
             Some("ack") => Mode::Ack,
             Some("deliver") => Mode::Deliver,
+            Some("first") => Mode::First,
             other => return Err(format!("unknown mode {other:?}")),
         };
         let mut options = Options::read(arguments)?;
@@ -85,11 +94,13 @@ impl Settings {
             "equal" => Some(Tuning {
                 linger_ms: options.number("linger-ms", 5)?,
                 batch_bytes: options.number("batch-bytes", BATCH_BYTES)?,
+                in_flight: options.number("in-flight", 5)?,
             }),
             "defaults" => None,
             other => return Err(format!("unknown settings {other}")),
         };
         let settings = Settings {
+            started,
             mode,
             api: options.text("api", ""),
             brokers: options.text("brokers", "127.0.0.1:9092"),
@@ -99,6 +110,7 @@ impl Settings {
             size: options.number("size", 100)?,
             compression: options.text("compression", "none"),
             window: options.number("window", 100_000)?,
+            tasks: options.number("tasks", 1)?.max(1),
             rate: options.number("rate", 0)?,
             limit: Duration::from_secs(options.number("seconds", 3)?),
             workers: options.number("workers", 2)?,
@@ -112,7 +124,8 @@ impl Settings {
 
     /// The same with the equal settings and no linger: the producer that feeds a consumer whose latency is measured.
     pub fn without_linger(&self) -> Settings {
-        Settings { tuning: Some(Tuning { linger_ms: 0, batch_bytes: BATCH_BYTES }), ..self.clone() }
+        let tuning = Tuning { linger_ms: 0, batch_bytes: BATCH_BYTES, in_flight: 5 };
+        Settings { tuning: Some(tuning), ..self.clone() }
     }
 
     /// The tokio runtime on which the client and the loop run.
@@ -131,9 +144,9 @@ impl Settings {
 
 const BATCH_BYTES: usize = 131_072;
 
-const USAGE: &str = "usage: PEER produce|consume|ack|deliver [--brokers HOST:PORT] [--topic NAME] [--partitions N] \
-    [--records N] [--size BYTES] [--settings equal|defaults] [--linger-ms N] [--batch-bytes N] [--compression CODEC] \
-    [--window N] [--rate N] [--seconds N] [--workers N] [--api NAME]";
+const USAGE: &str = "usage: PEER produce|consume|ack|deliver|first [--brokers HOST:PORT] [--topic NAME] [--partitions N] \
+    [--records N] [--size BYTES] [--settings equal|defaults] [--linger-ms N] [--batch-bytes N] [--in-flight N] \
+    [--compression CODEC] [--tasks N] [--window N] [--rate N] [--seconds N] [--workers N] [--api NAME]";
 
 /// The pairs that were given and not yet taken.
 struct Options(BTreeMap<String, String>);
@@ -166,7 +179,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Settings, String> {
-        Settings::parse(line.split_whitespace().map(String::from))
+        Settings::parse(Instant::now(), line.split_whitespace().map(String::from))
     }
 
     #[test]
