@@ -59,7 +59,7 @@ pub use admin::{
 pub use client::Client;
 pub use config::{
     Acks, Assignor, ClientBuilder, ConfigError, ConsumerBuilder, Done, Explanation, Goal, IsolationLevel,
-    Origin, ProducerBuilder, Reset, Setting, Warning, When,
+    Origin, PartitionAssignor, ProducerBuilder, Reset, Setting, Subscriber, Warning, When,
 };
 pub use consumer::{CommitOutcome, Consumer, Control, OwnedRecord, Record, RecordBatch, SeekTo};
 pub use error::{Error, ErrorKind, Outcome, Result};

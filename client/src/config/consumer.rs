@@ -1,11 +1,14 @@
 //! What a consumer can be told.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_protocol::wire::Str;
 
 use super::ClientConfig;
 use super::LENGTH_MAX;
+use super::assignor::PartitionAssignor;
 use super::problem::{ConfigError, Findings, Warning};
 use crate::Client;
 
@@ -145,24 +148,59 @@ impl IsolationLevel {
 /// # drop(builder);
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Assignor {
-    /// Neighbouring partitions, topic by topic. Each change stops the whole group.
+    /// Neighbouring partitions, topic by topic, near to the member where racks are known (KIP-881). Each change stops the
+    /// whole group.
     Range,
-    /// Balanced, and each member keeps what it has where it can; only partitions that move stop (KIP-429).
+    /// One partition after the other to one member after the other. Each change stops the whole group.
+    RoundRobin,
+    /// Balanced, and each member keeps what it has where it can, or gets what is near where racks are known (KIP-54,
+    /// KIP-881). Each change stops the whole group.
+    Sticky,
+    /// As `Sticky`, and only partitions that move stop (KIP-429).
     CooperativeSticky,
+    /// Written by the user.
+    Custom(Arc<dyn PartitionAssignor>),
 }
 
 impl Assignor {
     /// Its name in the group protocol.
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Assignor::Range => "range",
+            Assignor::RoundRobin => "roundrobin",
+            Assignor::Sticky => "sticky",
             Assignor::CooperativeSticky => "cooperative-sticky",
+            Assignor::Custom(written) => written.name(),
+        }
+    }
+
+    /// Whether members keep what they have during a rebalance.
+    pub(crate) fn is_cooperative(&self) -> bool {
+        match self {
+            Assignor::CooperativeSticky => true,
+            Assignor::Custom(written) => written.is_cooperative(),
+            Assignor::Range | Assignor::RoundRobin | Assignor::Sticky => false,
         }
     }
 }
+
+impl fmt::Debug for Assignor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Two are the same to a group if they have the same name.
+impl PartialEq for Assignor {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Assignor {}
 
 /// What a consumer reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -260,7 +298,8 @@ impl ConsumerBuilder {
     }
 
     /// How the group shares its partitions, the preferred way first (`partition.assignment.strategy`). Default
-    /// [`Assignor::CooperativeSticky`] alone. All members of a group need one in common.
+    /// [`Assignor::CooperativeSticky`] alone. All members of a group need one in common. Partitions stop at each rebalance
+    /// for the whole group unless every assignor that is named is cooperative.
     pub fn assignors(mut self, assignors: impl IntoIterator<Item = Assignor>) -> Self {
         self.config.assignors = assignors.into_iter().collect();
         self.config.called.insert("assignors");

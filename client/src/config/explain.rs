@@ -544,7 +544,7 @@ impl Settings for ConsumerConfig {
             "partition.assignment.strategy",
             "assignors",
             |c| c.assignors.iter().map(|assignor| assignor.name()).collect::<Vec<_>>().join(","),
-            "range stops the whole group at each change; cooperative-sticky what moves",
+            "cooperative-sticky stops what moves at a change, all others the whole group",
         ),
         line(
             "session.timeout.ms",

@@ -141,9 +141,10 @@ pub(super) const KEYS: &[Key] = &[
                 ("cooperative-sticky", Some(Assignor::CooperativeSticky)),
                 ("RangeAssignor", Some(Assignor::Range)),
                 ("CooperativeStickyAssignor", Some(Assignor::CooperativeSticky)),
-                ("roundrobin", None),
-                ("RoundRobinAssignor", None),
-                ("StickyAssignor", None),
+                ("roundrobin", Some(Assignor::RoundRobin)),
+                ("sticky", Some(Assignor::Sticky)),
+                ("RoundRobinAssignor", Some(Assignor::RoundRobin)),
+                ("StickyAssignor", Some(Assignor::Sticky)),
             ],
         )
     }),

@@ -49,6 +49,7 @@ macro_rules! settings {
     };
 }
 
+mod assignor;
 mod client;
 mod consumer;
 mod explain;
@@ -61,6 +62,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+pub use assignor::{PartitionAssignor, Subscriber};
 pub use client::ClientBuilder;
 pub(crate) use client::ClientConfig;
 pub use consumer::{Assignor, ConsumerBuilder, Done, IsolationLevel, Reset, When};

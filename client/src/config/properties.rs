@@ -307,7 +307,7 @@ impl Value<'_> {
     }
 
     /// A list of names or of Java classes of which only the last part counts.
-    pub(super) fn choices<T: Copy>(
+    pub(super) fn choices<T: Clone>(
         self,
         field: &mut Vec<T>,
         known: &[(&'static str, Option<T>)],
@@ -321,13 +321,13 @@ impl Value<'_> {
         self.text.split(',').map(str::trim).filter(|item| !item.is_empty())
     }
 
-    fn find<T: Copy>(self, text: &str, known: &[(&'static str, T)]) -> Result<T, ConfigError> {
+    fn find<T: Clone>(self, text: &str, known: &[(&'static str, T)]) -> Result<T, ConfigError> {
         let found = known.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
         let names = || known.iter().map(|(name, _)| *name).collect::<Vec<_>>();
-        found.map(|(_, value)| *value).ok_or_else(|| Value { text, ..self }.none_of(&names()))
+        found.map(|(_, value)| value.clone()).ok_or_else(|| Value { text, ..self }.none_of(&names()))
     }
 
-    fn find_built<T: Copy>(self, text: &str, known: &[(&'static str, Option<T>)]) -> Result<T, ConfigError> {
+    fn find_built<T: Clone>(self, text: &str, known: &[(&'static str, Option<T>)]) -> Result<T, ConfigError> {
         let built: Vec<_> =
             known.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| *name).collect();
         self.find(text, known)?.ok_or_else(|| ConfigError::BadValue {

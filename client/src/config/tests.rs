@@ -260,7 +260,7 @@ fn values_that_cannot_be_read_are_refused_by_name() {
         ("auto.offset.reset", "by_duration:P1D"),
         ("isolation.level", "serializable"),
         ("partition.assignment.strategy", ""),
-        ("partition.assignment.strategy", "roundrobin"),
+        ("partition.assignment.strategy", "com.example.Mine"),
         ("partitioner.class", "com.example.Mine"),
         ("queue.buffering.max.kbytes", "18446744073709551615"),
         ("bootstrap.servers", "localhost"),

@@ -586,6 +586,11 @@ impl Machine for Consumer {
             Input::Lost { link, cause } => self.lost(now, link, &cause),
             Input::Answer { link, answer } => self.answered(now, link, &answer),
             Input::Tick => self.tick(now),
+            Input::Shared { generation, shares } => {
+                if let Some((group, _)) = &mut self.group {
+                    group.shared(now, generation, shares);
+                }
+            }
             // A consumer writes no batches.
             Input::Shipped { .. } | Input::Split { .. } => {}
         }

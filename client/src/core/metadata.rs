@@ -19,6 +19,8 @@ pub(crate) struct Partition {
     pub(crate) leader: Option<i32>,
     /// -1 when the broker is too old to say.
     pub(crate) leader_epoch: i32,
+    /// The brokers with a copy.
+    pub(crate) replicas: Box<[i32]>,
 }
 
 /// A topic that exists.
@@ -181,7 +183,7 @@ impl Metadata {
             && leader >= 0
             && leader_epoch > partition.leader_epoch
         {
-            *partition = Partition { leader: Some(leader), leader_epoch };
+            (partition.leader, partition.leader_epoch) = (Some(leader), leader_epoch);
             self.generation += 1;
         }
     }
@@ -202,14 +204,15 @@ impl Metadata {
 /// Partitions by index; one whose epoch is older than what is known of the same topic stays as it was.
 fn read_topic(answer: &TopicMetadata, known: Option<&Topic>) -> Topic {
     let same = known.filter(|k| k.id == answer.topic_id);
-    let unknown = Partition { leader: None, leader_epoch: -1 };
+    let unknown = Partition { leader: None, leader_epoch: -1, replicas: Box::default() };
     let mut partitions = vec![unknown; answer.partitions.len()];
     for p in &answer.partitions {
         let Some(slot) = usize::try_from(p.partition_index).ok().and_then(|i| partitions.get_mut(i)) else {
             continue;
         };
         let leader = (p.leader_id >= 0).then_some(p.leader_id);
-        *slot = Partition { leader, leader_epoch: p.leader_epoch };
+        *slot =
+            Partition { leader, leader_epoch: p.leader_epoch, replicas: p.replica_nodes.as_slice().into() };
     }
     for (slot, old) in partitions.iter_mut().zip(same.iter().flat_map(|k| &k.partitions)) {
         // Metadata before version 7 tells no epoch (-1): it is taken, or a hint with one would hold for ever.

@@ -48,6 +48,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use ottla_protocol::api::Versions;
+use ottla_protocol::messages::SyncGroupAssignment;
 use ottla_protocol::records::Stamp;
 use ottla_protocol::wire::Str;
 
@@ -121,6 +122,8 @@ pub(crate) enum Work {
     Produce(Box<crate::core::batch::Shipment>),
     /// A batch to split: more of that computing.
     Split(Box<crate::core::batch::Oversized>),
+    /// Partitions to share among the members of a group: as much computing as there are of both.
+    Share(Box<crate::core::group::Sharing>),
 }
 
 /// What happened.
@@ -134,6 +137,8 @@ pub(crate) enum Input {
     Shipped { link: Link, encoded: Vec<(Bytes, Stamp)> },
     /// The answer to [`Work::Split`]: the parts of a batch, their headers not yet stamped.
     Split { at: usize, number: batch::Number, parts: Vec<(BytesMut, Stamp)> },
+    /// The answer to [`Work::Share`]: what each member of this generation gets.
+    Shared { generation: i32, shares: Result<Vec<SyncGroupAssignment>, Error> },
     /// A link could not be opened, or is gone with all that was unanswered on it.
     Lost { link: Link, cause: Error },
     /// Time passed.

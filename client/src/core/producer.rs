@@ -476,6 +476,8 @@ impl<D: Ticket> Machine for Producer<D> {
             Input::Lost { link, cause } => self.lost(now, link, &cause),
             Input::Shipped { link, encoded } => self.shipped(link, encoded),
             Input::Split { at, number, parts } => self.split(now, at, number, parts),
+            // A producer is in no group.
+            Input::Shared { .. } => {}
             Input::Tick => self.tick(now),
             Input::Answer { link, answer } => {
                 self.cluster.alive(link);

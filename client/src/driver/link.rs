@@ -229,6 +229,10 @@ impl<M: Machine> Io<M> {
                 let split = oversized.split();
                 self.shared.with(|machine, now| machine.handle(now, split))
             }
+            Work::Share(sharing) => {
+                let shared = sharing.finish();
+                self.shared.with(|machine, now| machine.handle(now, shared))
+            }
         }
     }
 

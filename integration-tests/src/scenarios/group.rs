@@ -4,8 +4,8 @@ use crate::backend::Backend;
 use crate::checks::{History, Log};
 use crate::traffic::{look_at_commits, read, receive, write};
 use crate::{Failure, ensure};
-use ottla::{Assignor, Client, Consumer, ConsumerBuilder, When};
-use std::collections::BTreeSet;
+use ottla::{Assignor, Client, Consumer, ConsumerBuilder, PartitionAssignor, Subscriber, When};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -98,12 +98,19 @@ pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Resu
     let client = backend.client().build()?;
     let watching = backend.watch_commits(&group, &topic, &history);
     let (calm, enough) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let assignor = backend.random("assignor").choose(&[Assignor::Range, Assignor::CooperativeSticky]);
+    let assignors = [
+        Assignor::Range,
+        Assignor::RoundRobin,
+        Assignor::Sticky,
+        Assignor::CooperativeSticky,
+        Assignor::Custom(Arc::new(Reversed)),
+    ];
+    let assignor = &assignors[backend.random("assignor").choose(&[0, 1, 2, 3, 4])];
     let places: Vec<_> = (0..3)
         .map(|place| {
             let member = Member {
                 place,
-                assignor,
+                assignor: assignor.clone(),
                 group: group.clone(),
                 topic: topic.clone(),
                 history: history.clone(),
@@ -136,6 +143,29 @@ pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Resu
     history.check_receipts(&log, true)
 }
 
+/// Gives the partitions in turn, the last one first; it moves much, and leaves it to the library to hold that back.
+struct Reversed;
+
+impl PartitionAssignor for Reversed {
+    fn name(&self) -> &str {
+        "reversed"
+    }
+
+    fn is_cooperative(&self) -> bool {
+        true
+    }
+
+    fn assign(&self, members: &[Subscriber], partitions: &BTreeMap<String, i32>) -> Vec<Vec<(String, i32)>> {
+        let mut shares = vec![Vec::new(); members.len()];
+        for (topic, count) in partitions {
+            for (partition, at) in (0..*count).rev().zip((0..members.len()).cycle()) {
+                shares[at].push((topic.clone(), partition));
+            }
+        }
+        shares
+    }
+}
+
 /// A place in a group that is taken by one consumer after the other.
 struct Member {
     place: u32,
@@ -158,7 +188,7 @@ impl Member {
             let mut consumer = short_sessions(client.consumer())
                 .group(&self.group)
                 .subscribe([&self.topic])
-                .assignors([self.assignor])
+                .assignors([self.assignor.clone()])
                 .commit_when(when)
                 .build()?;
             backend.watch(consumer.probe());

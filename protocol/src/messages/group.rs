@@ -207,6 +207,28 @@ message! {
         assigned_partitions: Vec<ConsumerProtocolPartitions>,
         user_data:           Option<Bytes>,
     }
+
+    /// What a member of the assignor `sticky` says in its user data: what it was given last. No version leads it; older
+    /// members leave the generation out.
+    StickyUserData {
+        previous:   Vec<ConsumerProtocolPartitions>,
+        generation: i32                             [1..] = -1,
+    }
+}
+
+impl StickyUserData {
+    /// The bytes, with the generation.
+    pub fn to_bytes(&self) -> Result<Bytes, EncodeError> {
+        let mut bytes = BytesMut::new();
+        self.encode(&mut Encoder::new(&mut bytes, 1, false))?;
+        Ok(bytes.freeze())
+    }
+
+    /// Reads what another member wrote, with or without the generation.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, DecodeError> {
+        let with_generation = Self::decode(&mut Decoder::new(bytes.clone(), 1, false));
+        with_generation.or_else(|_| Self::decode(&mut Decoder::new(bytes, 0, false)))
+    }
 }
 
 macro_rules! led_by_version {

@@ -262,8 +262,8 @@ impl Run {
 
     fn born(&mut self) -> Member {
         self.lives += 1;
-        let assignor =
-            if self.seed.is_multiple_of(2) { Assignor::Range } else { Assignor::CooperativeSticky };
+        let assignor = [Assignor::Range, Assignor::CooperativeSticky, Assignor::Sticky, Assignor::RoundRobin];
+        let assignor = assignor[usize::try_from(self.seed % 4).expect("below 4")].clone();
         let client = ClientConfig { bootstrap: vec![("seed".into(), 1)], ..ClientConfig::default() };
         let config = ConsumerConfig {
             group_id: Some("g".into()),
@@ -329,6 +329,7 @@ impl Run {
                     let pipe = self.members[who].pipes.get_mut(&link).expect("open");
                     pipe.requests.push_back(request.ask);
                 }
+                Some(Work::Share(sharing)) => self.members[who].machine.handle(now, sharing.finish()),
                 Some(Work::Produce(_) | Work::Split(_)) => panic!("a consumer writes nothing"),
             }
         }

@@ -1,15 +1,21 @@
 //! How the leader of a group shares the partitions among its members: pure functions of who they are and what there is.
 //!
-//! It owns the two assignors, `range` and `cooperative-sticky`, which members of Java's client in the same group know by the
-//! same names and rules. It refuses to know requests and metadata. Invariants: the same members and topics give the same
-//! shares in whatever order they are named, and no partition is in two shares.
+//! It owns what every assignor sees and must give, and `roundrobin`, the shortest of them; members of Java's client in the same
+//! group know all of them by the same names and rules. It refuses to know requests and metadata. Invariants: the same members
+//! and topics give the same shares in whatever order they are named, and no partition is in two shares.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use ottla_protocol::wire::Str;
 
+use super::range::range;
+use super::sticky::{newest_claims, sticky};
+use super::written::assign_as_written;
+use crate::config::Assignor;
 use crate::core::TopicPartition;
+use crate::error::Error;
 
 /// A member, as it describes itself.
 #[derive(Debug, Clone, Default)]
@@ -20,54 +26,69 @@ pub(super) struct Member {
     /// What it has, and under which generation it was given that; -1 if it does not say.
     pub(super) owned: Vec<TopicPartition>,
     pub(super) generation: i32,
+    pub(super) rack: Option<Str>,
+    /// What the assignor of the member says beyond that.
+    pub(super) user_data: Option<Bytes>,
 }
 
-/// How many partitions each topic has. A topic that is not there has none.
-pub(super) type Counts = BTreeMap<Str, i32>;
+impl Member {
+    /// Whether a copy of the partition stands where the member does. Who says no rack is near everything.
+    pub(super) fn is_near(&self, partition: &Racks) -> bool {
+        self.rack.as_ref().is_none_or(|rack| partition.contains(rack))
+    }
+}
+
+/// Where the copies of a partition stand, as far as anybody knows and cares.
+pub(super) type Racks = BTreeSet<Str>;
+
+/// The partitions of each topic. A topic that is not there has none.
+pub(super) type Topics = BTreeMap<Str, Vec<Racks>>;
 
 /// The share of each member, in the order of the members.
 pub(super) type Shares = Vec<Vec<TopicPartition>>;
 
-/// Neighbouring partitions, topic by topic: the first members get one more where it does not come out even.
-pub(super) fn range(members: &[Member], counts: &Counts) -> Shares {
+/// Shares the topics out. Only an assignor that a user wrote can fail.
+pub(super) fn assign(assignor: &Assignor, members: &[Member], topics: &Topics) -> Result<Shares, Error> {
+    let mut shares = match assignor {
+        Assignor::Range => range(members, topics),
+        Assignor::RoundRobin => round_robin(members, topics),
+        Assignor::Sticky | Assignor::CooperativeSticky => sticky(members, topics),
+        Assignor::Custom(written) => assign_as_written(&**written, members, topics)?,
+    };
+    if assignor.is_cooperative() {
+        withhold_what_moves(members, &mut shares);
+    }
+    Ok(shares)
+}
+
+/// A partition that changes hands is in nobody's share until its owner has given it up and joined again (KIP-429).
+fn withhold_what_moves(members: &[Member], shares: &mut Shares) {
+    let claims = newest_claims(members);
+    for (at, share) in shares.iter_mut().enumerate() {
+        share.retain(|partition| claims.get(partition).is_none_or(|claim| claim.owner == Some(at)));
+    }
+}
+
+/// One partition after the other to one member after the other; who does not read its topic is passed over.
+pub(super) fn round_robin(members: &[Member], topics: &Topics) -> Shares {
     let mut shares = vec![Vec::new(); members.len()];
-    let order = in_order(members);
-    for (topic, &count) in counts {
-        let subscribers: Vec<usize> =
-            order.iter().copied().filter(|at| members[*at].topics.contains(topic)).collect();
-        let mut left = subscribers.len();
-        let mut next = 0;
-        for at in subscribers {
-            let divisor = i32::try_from(left).unwrap_or(i32::MAX);
-            // What is left, divided by those who are left and rounded up: who comes first has the remainder.
-            let end =
-                next + (count - next).div_euclid(divisor) + i32::from((count - next).rem_euclid(divisor) > 0);
-            shares[at]
-                .extend((next..end).map(|partition| TopicPartition { topic: topic.clone(), partition }));
-            (next, left) = (end, left - 1);
+    let mut turn = in_order(members).into_iter().cycle().peekable();
+    for (topic, partitions) in topics {
+        if !members.iter().any(|member| member.topics.contains(topic)) {
+            continue;
+        }
+        for (partition, _) in (0..).zip(partitions) {
+            while turn.next_if(|at| !members[*at].topics.contains(topic)).is_some() {}
+            if let Some(at) = turn.next() {
+                shares[at].push(TopicPartition { topic: topic.clone(), partition });
+            }
         }
     }
     shares
 }
 
-/// Balanced, and each member keeps what it has where it can. A partition that changes hands is in nobody's share until its
-/// owner has given it up and joined again (KIP-429).
-pub(super) fn cooperative_sticky(members: &[Member], counts: &Counts) -> Shares {
-    let mut plan = Plan::new(members, counts);
-    plan.place_what_nobody_has();
-    plan.balance();
-    let claims = &plan.claims;
-    let may_have = |at: usize, partition: &TopicPartition| match claims.get(partition) {
-        Some(claim) => claim.owner == Some(at),
-        None => true,
-    };
-    let list =
-        |(at, share): (usize, &Share)| share.list().filter(|partition| may_have(at, partition)).collect();
-    plan.shares.iter().enumerate().map(list).collect()
-}
-
 /// Java's order: static members first, by their instance id, then the others by their member id.
-fn in_order(members: &[Member]) -> Vec<usize> {
+pub(super) fn in_order(members: &[Member]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..members.len()).collect();
     order.sort_by(|a, b| {
         let (a, b) = (&members[*a], &members[*b]);
@@ -81,158 +102,27 @@ fn in_order(members: &[Member]) -> Vec<usize> {
     order
 }
 
-/// Who says that a partition is his.
-#[derive(Debug)]
-struct Claim {
-    generation: i32,
-    /// Nobody, if two say so under the same generation: both have to give it up.
-    owner: Option<usize>,
+/// KIP-881: racks decide something only where members stand in the partitions' racks and these are not all in each of them.
+pub(super) fn racks_matter<'a>(
+    mut readers: impl Iterator<Item = &'a Member>,
+    partitions: impl Iterator<Item = &'a Racks> + Clone,
+) -> bool {
+    let all: BTreeSet<&Str> = partitions.clone().flatten().collect();
+    readers.any(|reader| reader.rack.as_ref().is_some_and(|rack| all.contains(rack)))
+        && partitions.map(BTreeSet::len).any(|racks| racks != all.len())
 }
 
-/// What a member is to have, by topic.
-#[derive(Debug, Clone, Default)]
-struct Share {
-    topics: BTreeMap<Str, BTreeSet<i32>>,
-    size: usize,
-}
-
-impl Share {
-    fn insert(&mut self, topic: &Str, partition: i32) {
-        self.size += usize::from(self.topics.entry(topic.clone()).or_default().insert(partition));
-    }
-
-    fn remove(&mut self, topic: &Str, partition: i32) {
-        self.size -= usize::from(self.topics.get_mut(topic).is_some_and(|has| has.remove(&partition)));
-    }
-
-    fn count(&self, topic: &Str) -> usize {
-        self.topics.get(topic).map_or(0, BTreeSet::len)
-    }
-
-    fn list(&self) -> impl Iterator<Item = TopicPartition> {
-        let of_topic = |(topic, partitions): (&Str, &BTreeSet<i32>)| {
-            let name = |partition: &i32| TopicPartition { topic: topic.clone(), partition: *partition };
-            partitions.iter().map(name).collect::<Vec<_>>()
-        };
-        self.topics.iter().flat_map(of_topic)
-    }
-}
-
-#[derive(Debug)]
-struct Plan<'a> {
-    members: &'a [Member],
-    counts: &'a Counts,
-    /// Positions of the members in Java's order, to break ties.
-    order: Vec<usize>,
-    claims: BTreeMap<TopicPartition, Claim>,
-    shares: Vec<Share>,
-}
-
-impl<'a> Plan<'a> {
-    /// Everybody with what is his by the newest claim (KIP-792).
-    fn new(members: &'a [Member], counts: &'a Counts) -> Self {
-        let order = in_order(members);
-        let mut claims: BTreeMap<TopicPartition, Claim> = BTreeMap::new();
-        for &at in &order {
-            let generation = members[at].generation;
-            for partition in members[at].owned.iter().collect::<BTreeSet<_>>() {
-                let fresh = Claim { generation, owner: Some(at) };
-                match claims.get_mut(partition) {
-                    None => drop(claims.insert(partition.clone(), fresh)),
-                    Some(claim) if claim.generation < generation => *claim = fresh,
-                    Some(claim) if claim.generation == generation => claim.owner = None,
-                    Some(_) => {}
-                }
-            }
-        }
-        let mut shares = vec![Share::default(); members.len()];
-        for (TopicPartition { topic, partition }, claim) in &claims {
-            let exists = counts.get(topic).is_some_and(|count| (0..*count).contains(partition));
-            if let Some(owner) = claim.owner.filter(|owner| exists && members[*owner].topics.contains(topic))
-            {
-                shares[owner].insert(topic, *partition);
-            }
-        }
-        Self { members, counts, order, claims, shares }
-    }
-
-    /// Gives each free partition to the member with the smallest share; topics that few read go first.
-    fn place_what_nobody_has(&mut self) {
-        let mut topics: Vec<(Vec<usize>, &Str, i32)> = Vec::new();
-        for (topic, count) in self.counts {
-            let reads = |at: &usize| self.members[*at].topics.contains(topic);
-            topics.push((self.order.iter().copied().filter(reads).collect(), topic, *count));
-        }
-        topics.sort_by_key(|(readers, ..)| readers.len());
-        for (readers, topic, count) in topics {
-            let owned: Vec<&BTreeSet<i32>> =
-                self.shares.iter().filter_map(|share| share.topics.get(topic)).collect();
-            let free: Vec<i32> =
-                (0..count).filter(|p| !owned.iter().any(|owned| owned.contains(p))).collect();
-            for partition in free {
-                let size = |at: &usize| (self.shares[*at].size, self.shares[*at].count(topic));
-                if let Some(smallest) = readers.iter().copied().min_by_key(size) {
-                    self.shares[smallest].insert(topic, partition);
-                }
-            }
-        }
-    }
-
-    /// Moves one partition at a time from a larger to a smaller share, until no move makes two shares more equal. Each move
-    /// makes the sum of the squares of their sizes smaller, so there is an end.
-    fn balance(&mut self) {
-        while let Some((topic, partition, from, to)) = self.next_move() {
-            self.shares[from].remove(&topic, partition);
-            self.shares[to].insert(&topic, partition);
-        }
-    }
-
-    fn next_move(&self) -> Option<(Str, i32, usize, usize)> {
-        let mut by_size = self.order.clone();
-        by_size.sort_by_key(|at| self.shares[*at].size);
-        for &from in by_size.iter().rev() {
-            for &to in &by_size {
-                if self.shares[from].size < self.shares[to].size + 2 {
-                    break;
-                }
-                if let Some((topic, partition)) = self.movable(from, to) {
-                    return Some((topic, partition, from, to));
-                }
-            }
-        }
-        None
-    }
-
-    /// Of the topic of which `from` has most more than `to`, the last partition; rather one that `from` does not have yet.
-    fn movable(&self, from: usize, to: usize) -> Option<(Str, i32)> {
-        let (from_share, to_share) = (&self.shares[from], &self.shares[to]);
-        let topics = self.members[to].topics.iter().filter(|topic| from_share.count(topic) > 0);
-        let topic =
-            topics.max_by_key(|topic| from_share.count(topic).saturating_sub(to_share.count(topic)))?;
-        let is_new = |partition: &&i32| {
-            let named = TopicPartition { topic: topic.clone(), partition: **partition };
-            self.claims.get(&named).is_none_or(|claim| claim.owner != Some(from))
-        };
-        let has = from_share.topics.get(topic)?;
-        let partition = has.iter().rev().find(is_new).or_else(|| has.last())?;
-        Some((topic.clone(), *partition))
-    }
-}
-
+#[cfg(test)]
+mod java;
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::backoff::Random;
 
     /// The shares of these members, as `member: topic0 topic1, ...`, one a line.
-    fn check(
-        assignor: fn(&[Member], &Counts) -> Shares,
-        members: &[Member],
-        counts: &[(&str, i32)],
-        expected: &str,
-    ) {
-        let counts: Counts = counts.iter().map(|(topic, count)| (Str::from(*topic), *count)).collect();
-        let shares = assignor(members, &counts);
+    fn check(assignor: Assignor, members: &[Member], counts: &[(&str, usize)], expected: &str) {
+        let topics = topics(counts);
+        let shares = assign(&assignor, members, &topics).unwrap();
         let line = |(member, share): (&Member, &Vec<TopicPartition>)| {
             let share: Vec<String> = share.iter().map(|p| format!("{}{}", p.topic, p.partition)).collect();
             format!("{}: {}", member.id, share.join(" "))
@@ -242,9 +132,13 @@ mod tests {
 
         let mut reversed: Vec<Member> = members.to_vec();
         reversed.reverse();
-        let mut again = assignor(&reversed, &counts);
+        let mut again = assign(&assignor, &reversed, &topics).unwrap();
         again.reverse();
         assert_eq!(again, shares, "the order in which members are named decides something");
+    }
+
+    fn topics(counts: &[(&str, usize)]) -> Topics {
+        counts.iter().map(|(topic, count)| (Str::from(*topic), vec![Racks::new(); *count])).collect()
     }
 
     fn member(id: &str, topics: &str, owned: &[&str], generation: i32) -> Member {
@@ -253,26 +147,26 @@ mod tests {
             TopicPartition { topic: topic.into(), partition: partition.parse().unwrap() }
         });
         let topics = topics.split_whitespace().map(Str::from).collect();
-        Member { id: id.into(), instance_id: None, topics, owned: owned.collect(), generation }
+        Member { id: id.into(), topics, owned: owned.collect(), generation, ..Member::default() }
     }
 
     #[test]
     fn range_gives_the_first_members_one_more() {
         let members = [member("a", "t", &[], -1), member("b", "t", &[], -1), member("c", "t", &[], -1)];
-        check(range, &members, &[("t", 7)], "a: t0 t1 t2\nb: t3 t4\nc: t5 t6");
-        check(range, &members, &[("t", 2)], "a: t0\nb: t1\nc: ");
+        check(Assignor::Range, &members, &[("t", 7)], "a: t0 t1 t2\nb: t3 t4\nc: t5 t6");
+        check(Assignor::Range, &members, &[("t", 2)], "a: t0\nb: t1\nc: ");
     }
 
     #[test]
     fn range_starts_anew_with_each_topic() {
         let members = [member("a", "t u", &[], -1), member("b", "t u", &[], -1)];
-        check(range, &members, &[("t", 3), ("u", 3)], "a: t0 t1 u0 u1\nb: t2 u2");
+        check(Assignor::Range, &members, &[("t", 3), ("u", 3)], "a: t0 t1 u0 u1\nb: t2 u2");
     }
 
     #[test]
     fn range_shares_a_topic_among_those_who_read_it() {
         let members = [member("a", "t", &[], -1), member("b", "t u", &[], -1), member("c", "", &[], -1)];
-        check(range, &members, &[("t", 3), ("u", 2), ("v", 1)], "a: t0 t1\nb: t2 u0 u1\nc: ");
+        check(Assignor::Range, &members, &[("t", 3), ("u", 2), ("v", 1)], "a: t0 t1\nb: t2 u0 u1\nc: ");
     }
 
     #[test]
@@ -280,57 +174,70 @@ mod tests {
         let mut members = [member("a", "t", &[], -1), member("b", "t", &[], -1), member("c", "t", &[], -1)];
         members[1].instance_id = Some("pod-2".into());
         members[2].instance_id = Some("pod-1".into());
-        check(range, &members, &[("t", 4)], "a: t3\nb: t2\nc: t0 t1");
+        check(Assignor::Range, &members, &[("t", 4)], "a: t3\nb: t2\nc: t0 t1");
+    }
+
+    #[test]
+    fn round_robin_goes_on_where_the_topic_before_has_ended() {
+        let members = [member("a", "t u", &[], -1), member("b", "t", &[], -1), member("c", "t u", &[], -1)];
+        check(Assignor::RoundRobin, &members, &[("t", 4), ("u", 2)], "a: t0 t3 u1\nb: t1\nc: t2 u0");
+        check(Assignor::RoundRobin, &[member("a", "", &[], -1)], &[("t", 4)], "a: ");
+    }
+
+    #[test]
+    fn eager_sticky_gives_at_once_what_moves() {
+        let members = [member("a", "t", &["t0", "t1", "t2", "t3"], 1), member("b", "t", &[], -1)];
+        check(Assignor::Sticky, &members, &[("t", 4)], "a: t0 t1\nb: t2 t3");
     }
 
     #[test]
     fn sticky_balances_what_nobody_has() {
         let members = [member("a", "t", &[], -1), member("b", "t", &[], -1)];
-        check(cooperative_sticky, &members, &[("t", 5)], "a: t0 t2 t4\nb: t1 t3");
+        check(Assignor::CooperativeSticky, &members, &[("t", 5)], "a: t0 t2 t4\nb: t1 t3");
     }
 
     #[test]
     fn sticky_withholds_what_moves_until_its_owner_has_given_it_up() {
         let before = [member("a", "t", &["t0", "t1", "t2", "t3"], 1), member("b", "t", &[], -1)];
-        check(cooperative_sticky, &before, &[("t", 4)], "a: t0 t1\nb: ");
+        check(Assignor::CooperativeSticky, &before, &[("t", 4)], "a: t0 t1\nb: ");
         let after = [member("a", "t", &["t0", "t1"], 2), member("b", "t", &[], 2)];
-        check(cooperative_sticky, &after, &[("t", 4)], "a: t0 t1\nb: t2 t3");
+        check(Assignor::CooperativeSticky, &after, &[("t", 4)], "a: t0 t1\nb: t2 t3");
     }
 
     #[test]
     fn sticky_leaves_a_balanced_group_as_it_is() {
         let members = [member("a", "t", &["t3", "t0"], 1), member("b", "t", &["t1", "t2", "t4"], 1)];
-        check(cooperative_sticky, &members, &[("t", 5)], "a: t0 t3\nb: t1 t2 t4");
+        check(Assignor::CooperativeSticky, &members, &[("t", 5)], "a: t0 t3\nb: t1 t2 t4");
     }
 
     #[test]
     fn sticky_gives_the_partitions_of_a_member_that_left_to_those_with_less() {
         let members = [member("a", "t", &["t0", "t1"], 3), member("b", "t", &["t2"], 3)];
-        check(cooperative_sticky, &members, &[("t", 6)], "a: t0 t1 t4\nb: t2 t3 t5");
+        check(Assignor::CooperativeSticky, &members, &[("t", 6)], "a: t0 t1 t4\nb: t2 t3 t5");
     }
 
     #[test]
     fn the_newest_claim_wins() {
         let members = [member("a", "t", &["t0", "t1"], 3), member("b", "t", &["t0", "t2"], 4)];
-        check(cooperative_sticky, &members, &[("t", 4)], "a: t1 t3\nb: t0 t2");
+        check(Assignor::CooperativeSticky, &members, &[("t", 4)], "a: t1 t3\nb: t0 t2");
     }
 
     #[test]
     fn two_claims_of_one_generation_are_both_void_and_both_have_to_give_up() {
         let members = [member("a", "t", &["t0", "t1"], 4), member("b", "t", &["t0", "t2"], 4)];
-        check(cooperative_sticky, &members, &[("t", 4)], "a: t1\nb: t2 t3");
+        check(Assignor::CooperativeSticky, &members, &[("t", 4)], "a: t1\nb: t2 t3");
     }
 
     #[test]
     fn what_is_gone_or_not_read_any_more_is_given_up() {
         let members = [member("a", "u", &["t0", "u9"], 1), member("b", "t u", &[], 1)];
-        check(cooperative_sticky, &members, &[("t", 1), ("u", 1)], "a: u0\nb: ");
+        check(Assignor::CooperativeSticky, &members, &[("t", 1), ("u", 1)], "a: u0\nb: ");
     }
 
     #[test]
     fn topics_that_few_read_are_placed_first() {
         let members = [member("a", "t u", &[], -1), member("b", "t", &[], -1)];
-        check(cooperative_sticky, &members, &[("t", 2), ("u", 2)], "a: u0 u1\nb: t0 t1");
+        check(Assignor::CooperativeSticky, &members, &[("t", 2), ("u", 2)], "a: u0 u1\nb: t0 t1");
     }
 
     /// Groups that grow, shrink and change what they read, by chance: each rebalance is followed to its end as members do it.
@@ -343,8 +250,7 @@ mod tests {
             for step in 0..12 {
                 change(&mut members, step, &mut random);
                 let counts = [("t", 1 + random.below(9)), ("u", random.below(5)), ("v", random.below(3))];
-                let counts = counts.map(|(topic, count)| (Str::from(topic), i32::try_from(count).unwrap()));
-                let counts: Counts = counts.into_iter().collect();
+                let counts = topics(&counts);
                 let rounds = settle(&mut members, &counts, &mut generation);
                 assert!(rounds <= 3, "seed {seed}, step {step}: {rounds} rebalances");
                 assert_balanced(&members, &counts);
@@ -362,12 +268,12 @@ mod tests {
     }
 
     /// Rebalances until nobody has to give anything up, and says how often.
-    fn settle(members: &mut [Member], counts: &Counts, generation: &mut i32) -> usize {
+    fn settle(members: &mut [Member], topics: &Topics, generation: &mut i32) -> usize {
         for round in 1.. {
             let owners: BTreeMap<TopicPartition, usize> = (0..members.len())
                 .flat_map(|at| members[at].owned.iter().map(move |p| (p.clone(), at)))
                 .collect();
-            let shares = cooperative_sticky(members, counts);
+            let shares = assign(&Assignor::CooperativeSticky, members, topics).unwrap();
             *generation += 1;
             let mut taken = BTreeSet::new();
             let mut again = false;
@@ -390,11 +296,11 @@ mod tests {
         unreachable!("the loop ends by returning")
     }
 
-    fn assert_balanced(members: &[Member], counts: &Counts) {
+    fn assert_balanced(members: &[Member], topics: &Topics) {
         let read = |topic: &Str| members.iter().any(|member| member.topics.contains(topic));
-        let all: i32 = counts.iter().filter(|(topic, _)| read(topic)).map(|(_, count)| *count).sum();
+        let all: usize = topics.iter().filter(|(topic, _)| read(topic)).map(|(_, all)| all.len()).sum();
         let placed: usize = members.iter().map(|member| member.owned.len()).sum();
-        assert_eq!(usize::try_from(all), Ok(placed), "everything that is read has an owner");
+        assert_eq!(all, placed, "everything that is read has an owner");
         for from in members {
             for to in members {
                 let movable = from.owned.iter().any(|partition| to.topics.contains(&partition.topic));
@@ -415,10 +321,56 @@ mod tests {
         let mut members =
             [member("a", "t", &owned[..6], 1), member("b", "t", &owned[6..], 1), member("c", "t", &[], -1)];
         let before = members.clone();
-        settle(&mut members, &[(Str::from("t"), 12)].into_iter().collect(), &mut 1);
+        settle(&mut members, &topics(&[("t", 12)]), &mut 1);
         assert_eq!(members.each_ref().map(|member| member.owned.len()), [4, 4, 4]);
         for (before, after) in before.iter().zip(&members).take(2) {
             assert!(after.owned.iter().all(|partition| before.owned.contains(partition)));
         }
+    }
+
+    struct Written(bool, Vec<Vec<(&'static str, i32)>>);
+
+    impl crate::PartitionAssignor for Written {
+        fn name(&self) -> &str {
+            "written"
+        }
+
+        fn is_cooperative(&self) -> bool {
+            self.0
+        }
+
+        fn assign(&self, _: &[crate::Subscriber], _: &BTreeMap<String, i32>) -> Vec<Vec<(String, i32)>> {
+            assert!(!self.1.is_empty(), "a defect of the user");
+            let named = |share: &Vec<(&str, i32)>| share.iter().map(|(t, p)| (t.to_string(), *p)).collect();
+            self.1.iter().map(named).collect()
+        }
+    }
+
+    #[test]
+    fn a_written_assignor_is_followed_and_what_moves_is_withheld_if_it_is_cooperative() {
+        let written = |cooperative| {
+            Assignor::Custom(std::sync::Arc::new(Written(cooperative, vec![vec![("t", 1)], vec![("t", 0)]])))
+        };
+        let members = [member("a", "t", &["t0"], 1), member("b", "t", &[], 1)];
+        let shares = |cooperative| assign(&written(cooperative), &members, &topics(&[("t", 2)])).unwrap();
+        let t = |partition| TopicPartition { topic: "t".into(), partition };
+        assert_eq!((shares(false), shares(true)), (vec![vec![t(1)], vec![t(0)]], vec![vec![t(1)], vec![]]));
+    }
+
+    #[test]
+    fn a_written_assignor_is_not_trusted() {
+        #[track_caller]
+        fn refuse(given: Vec<Vec<(&'static str, i32)>>, text: &str) {
+            let assignor = Assignor::Custom(std::sync::Arc::new(Written(false, given)));
+            let members = [member("a", "t", &[], 1), member("b", "t u", &[], 1)];
+            let error = assign(&assignor, &members, &topics(&[("t", 2), ("u", 1)])).unwrap_err();
+            assert!(error.to_string().contains(text), "{error}");
+        }
+        refuse(vec![], "panicked");
+        refuse(vec![vec![]], "gave 1 shares to 2 members");
+        refuse(vec![vec![("u", 0)], vec![]], "gave u-0 to a, who does not read that topic");
+        refuse(vec![vec![("t", 2)], vec![]], "gave t-2 to a, and there is no such partition");
+        refuse(vec![vec![("t", -1)], vec![]], "there is no such partition");
+        refuse(vec![vec![("t", 0)], vec![("t", 0)]], "gave t-0 to b and to another share");
     }
 }

@@ -16,7 +16,8 @@ use ottla_protocol::messages::{
 };
 use ottla_protocol::wire::Str;
 
-use super::assign::{Counts, Member};
+use super::assign::{Member, Topics};
+use super::leader::Sharing;
 use super::membership::Membership;
 use super::{GroupEvent, Identity, leader};
 use crate::config::{Assignor, ClientConfig, ConsumerConfig};
@@ -24,7 +25,6 @@ use crate::core::ask::{Answer, Ask};
 use crate::core::backoff::Backoff;
 use crate::core::cluster::Cluster;
 use crate::core::coordinator::{Coordinated, Coordinator};
-use crate::core::metadata::Metadata;
 use crate::core::{Lane, Link, Request, TopicPartition, Work};
 use crate::error::{Error, ErrorKind};
 
@@ -45,6 +45,8 @@ pub(super) enum Phase {
         assignor: Assignor,
         until: Instant,
     },
+    /// We lead, and a link is to share the partitions out, or does so.
+    Sharing(Option<Box<Sharing>>),
     /// A SyncGroup is due at this time, or out.
     Syncing {
         shares: Vec<SyncGroupAssignment>,
@@ -63,6 +65,7 @@ pub(super) enum Phase {
 pub(super) enum Duty {
     Find,
     Join,
+    Share,
     Sync,
     Heartbeat,
     Leave,
@@ -95,7 +98,7 @@ pub(crate) struct Group {
     pub(super) coordinator: Coordinator,
     pub(super) phase: Phase,
     /// Of a leader: the partitions that it shared out. When there are others, it joins again.
-    pub(super) shared_out: Option<Counts>,
+    pub(super) shared_out: Option<Topics>,
     pub(super) metadata_seen: u64,
     /// What the reader has.
     pub(super) owned: BTreeSet<TopicPartition>,
@@ -242,8 +245,12 @@ impl Group {
 
     pub(crate) fn poll_work(&mut self, now: Instant, link: Link, cluster: &mut Cluster) -> Option<Work> {
         let (_, duty) = self.due(link).filter(|(at, _)| *at <= now)?;
+        if duty == Duty::Share {
+            let Phase::Sharing(sharing) = &mut self.phase else { return None };
+            return sharing.take().map(Work::Share);
+        }
         let work = match duty {
-            Duty::Find => self.coordinator.ask(link, cluster),
+            Duty::Share | Duty::Find => self.coordinator.ask(link, cluster),
             Duty::Join => self.join(link, cluster),
             Duty::Sync => self.sync(link, cluster),
             Duty::Heartbeat => self.beat(link, cluster),
@@ -271,6 +278,10 @@ impl Group {
     }
 
     fn due_on_group_lane(&self, link: Link) -> Option<(Instant, Duty)> {
+        if let Phase::Sharing(Some(_)) = self.phase {
+            // Nothing is written for it, so it waits for no answer.
+            return Some((self.contact, Duty::Share));
+        }
         if self.flights.iter().any(|flight| flight.link == link) {
             return None;
         }
@@ -414,34 +425,49 @@ impl Group {
             self.phase = Phase::Syncing { shares: Vec::new(), after: now };
             return;
         }
-        let members = leader::read_members(&response.members);
+        let members = leader::read_members(&assignor, &response.members);
         if response.skip_assignment {
             // KIP-814: a static leader that came back watches the topics, but leaves the shares as they are.
-            self.shared_out = Some(leader::count(&members, &cluster.metadata));
+            self.shared_out = Some(leader::topics(&members, cluster));
             self.phase = Phase::Syncing { shares: Vec::new(), after: now };
             return;
         }
         members.iter().flat_map(|member| &member.topics).for_each(|topic| cluster.metadata.want(now, topic));
         self.phase = Phase::Assigning { members, assignor, until: now + self.client.request_timeout };
-        self.share_out(now, false, &cluster.metadata);
+        self.share_out(false, cluster);
     }
 
-    /// As leader: shares the partitions out, when the metadata of every topic is there or the wait for it is over.
-    fn share_out(&mut self, now: Instant, over: bool, metadata: &Metadata) {
-        let Phase::Assigning { members, assignor, .. } = &self.phase else { return };
+    /// As leader: has the partitions shared out, when the metadata of every topic is there or the wait for it is over.
+    fn share_out(&mut self, over: bool, cluster: &Cluster) {
+        let Phase::Assigning { members, assignor, .. } = &mut self.phase else { return };
+        let metadata = &cluster.metadata;
         let is_clear = |topic: &Str| metadata.topic(topic).is_some() || metadata.error(topic).is_some();
         if !over && !members.iter().flat_map(|member| &member.topics).all(is_clear) {
             return;
         }
-        let counts = leader::count(members, metadata);
-        match leader::write_shares(*assignor, members, &counts) {
-            Ok(shares) => {
-                self.shared_out = Some(counts);
-                self.phase = Phase::Syncing { shares, after: now };
-            }
-            Err(e) => {
-                let message = format!("group {}: the assignment cannot be written: {e}", self.member.group);
-                self.fail(Error::new(ErrorKind::Protocol, message).with_source(e));
+        let topics = leader::topics(members, cluster);
+        self.shared_out = Some(topics.clone());
+        let sharing = Sharing {
+            group: self.member.group.clone(),
+            generation: self.member.generation,
+            assignor: assignor.clone(),
+            members: std::mem::take(members),
+            topics,
+        };
+        self.phase = Phase::Sharing(Some(Box::new(sharing)));
+    }
+
+    /// The partitions are shared out, unless the group has gone on meanwhile.
+    pub(crate) fn shared(
+        &mut self,
+        now: Instant,
+        generation: i32,
+        shares: Result<Vec<SyncGroupAssignment>, Error>,
+    ) {
+        if generation == self.member.generation && matches!(self.phase, Phase::Sharing(None)) {
+            match shares {
+                Ok(shares) => self.phase = Phase::Syncing { shares, after: now },
+                Err(error) => self.fail(error),
             }
         }
     }
@@ -472,6 +498,7 @@ impl Group {
             self.member.topics.contains(&partition.topic) && partition.partition >= 0
         };
         let share: BTreeSet<TopicPartition> = share.into_iter().filter(subscribed).collect();
+        self.member.remember(share.iter().cloned());
         let revoked: BTreeSet<TopicPartition> = self.owned.difference(&share).cloned().collect();
         let added: Vec<TopicPartition> = share.difference(&self.owned).cloned().collect();
         if revoked.is_empty() {
@@ -607,7 +634,7 @@ impl Group {
             self.phase = Phase::Idle;
         }
         if matches!(self.phase, Phase::Assigning { until, .. } if until <= now) {
-            self.share_out(now, true, &cluster.metadata);
+            self.share_out(true, cluster);
         }
     }
 
@@ -619,10 +646,10 @@ impl Group {
             && self.metadata_seen != cluster.metadata.generation
         {
             self.metadata_seen = cluster.metadata.generation;
-            if matches!(self.phase, Phase::Stable) && self.has_other_partitions(&cluster.metadata) {
+            if matches!(self.phase, Phase::Stable) && self.has_other_partitions(cluster) {
                 self.join_again(now, "the topics have other partitions");
             }
-            self.share_out(now, false, &cluster.metadata);
+            self.share_out(false, cluster);
         }
         if matches!(self.phase, Phase::Over) && self.farewell.is_none() {
             return;
@@ -637,11 +664,8 @@ impl Group {
         }
     }
 
-    fn has_other_partitions(&self, metadata: &Metadata) -> bool {
-        let differs = |(topic, count): (&Str, &i32)| {
-            metadata.topic(topic).is_some_and(|known| i32::try_from(known.partitions.len()) != Ok(*count))
-        };
-        self.shared_out.as_ref().is_some_and(|counts| counts.iter().any(differs))
+    fn has_other_partitions(&self, cluster: &Cluster) -> bool {
+        self.shared_out.as_ref().is_some_and(|topics| leader::have_changed(topics, cluster))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
     HeartbeatRequest, JoinGroupProtocol, JoinGroupRequest, LeaveGroupRequest, LeavingMember,
@@ -12,7 +13,8 @@ use ottla_protocol::messages::{
 };
 use ottla_protocol::wire::Str;
 
-use super::{Identity, leader};
+use super::Identity;
+use super::leader::{self, Said};
 use crate::config::{Assignor, ClientConfig, ConsumerConfig, Source, wire_millis};
 use crate::core::TopicPartition;
 use crate::error::{Error, ErrorKind};
@@ -34,7 +36,32 @@ pub(super) struct Membership {
     pub(super) member_id: Str,
     /// -1 while we have none.
     pub(super) generation: i32,
-    pub(super) assignor: Option<Assignor>,
+    /// In the order of preference.
+    offers: Vec<Offer>,
+    /// The name of the assignor that the group has chosen.
+    chosen: Option<Str>,
+    /// What it was given last, and in which generation: what `sticky` goes by.
+    previous: Option<(Vec<TopicPartition>, i32)>,
+}
+
+/// An assignor with what it said when it was asked: user code is not asked again under the lock.
+#[derive(Debug)]
+struct Offer {
+    assignor: Assignor,
+    name: Str,
+    cooperative: bool,
+    user_data: Option<Bytes>,
+}
+
+impl Offer {
+    fn new(assignor: &Assignor) -> Self {
+        let user_data = match assignor {
+            Assignor::Custom(written) => written.user_data().map(Bytes::from),
+            _ => None,
+        };
+        let (name, cooperative) = (Str::from(assignor.name()), assignor.is_cooperative());
+        Self { assignor: assignor.clone(), name, cooperative, user_data }
+    }
 }
 
 impl Membership {
@@ -49,7 +76,9 @@ impl Membership {
             topics,
             member_id: Str::default(),
             generation: -1,
-            assignor: None,
+            offers: config.assignors.iter().map(Offer::new).collect(),
+            chosen: None,
+            previous: None,
             config,
         }
     }
@@ -60,7 +89,7 @@ impl Membership {
 
     /// As Java decides it: one eager assignor makes the member eager.
     pub(super) fn is_cooperative(&self) -> bool {
-        self.config.assignors.iter().all(|assignor| *assignor == Assignor::CooperativeSticky)
+        self.offers.iter().all(|offer| offer.cooperative)
     }
 
     pub(super) fn identity(&self) -> Identity {
@@ -74,7 +103,7 @@ impl Membership {
 
     pub(super) fn join_request<'a>(
         &self,
-        owned: impl IntoIterator<Item = &'a TopicPartition> + Clone,
+        owned: impl IntoIterator<Item = &'a TopicPartition>,
         reason: &'static str,
         version: i16,
     ) -> Result<JoinGroupRequest, Error> {
@@ -82,16 +111,27 @@ impl Membership {
             let message = "the coordinator is too old for group.instance.id (KIP-345)";
             return Err(Error::new(ErrorKind::UnsupportedVersion, message));
         }
+        let owned: Vec<&TopicPartition> = owned.into_iter().collect();
+        let unwritable = |e| {
+            Error::new(ErrorKind::InvalidArgument, format!("the subscription cannot be written: {e}"))
+                .with_source(e)
+        };
         let mut protocols = Vec::new();
-        for assignor in &self.config.assignors {
-            let owned = owned.clone();
+        for offer in &self.offers {
+            let user_data = match (&offer.assignor, &self.previous) {
+                // Java's members before 3.2 look for the generation here.
+                (Assignor::CooperativeSticky, _) => {
+                    Some(Bytes::copy_from_slice(&self.generation.to_be_bytes()))
+                }
+                (Assignor::Sticky, Some((previous, generation))) => {
+                    Some(leader::write_previous(previous, *generation).map_err(unwritable)?)
+                }
+                _ => offer.user_data.clone(),
+            };
             let (generation, rack) = (self.generation, self.rack.clone());
-            let metadata = leader::write_subscription(*assignor, &self.topics, owned, generation, rack)
-                .map_err(|e| {
-                    Error::new(ErrorKind::InvalidArgument, format!("the subscription cannot be written: {e}"))
-                        .with_source(e)
-                })?;
-            protocols.push(JoinGroupProtocol { name: Str::from_static(assignor.name()), metadata });
+            let said = Said { topics: &self.topics, owned: owned.clone(), generation, rack, user_data };
+            let metadata = said.to_bytes().map_err(unwritable)?;
+            protocols.push(JoinGroupProtocol { name: offer.name.clone(), metadata });
         }
         Ok(JoinGroupRequest {
             group_id: self.group.clone(),
@@ -112,7 +152,7 @@ impl Membership {
             member_id: self.member_id.clone(),
             group_instance_id: self.config.group_instance_id.clone(),
             protocol_type: Some(CONSUMER),
-            protocol_name: self.assignor.map(|assignor| Str::from_static(assignor.name())),
+            protocol_name: self.chosen.clone(),
             assignments,
         }
     }
@@ -144,9 +184,9 @@ impl Membership {
 
     /// Finds the assignor that the group has chosen.
     pub(super) fn choose(&mut self, name: Option<&str>) -> Result<Assignor, Error> {
-        let chosen = self.config.assignors.iter().find(|assignor| Some(assignor.name()) == name).copied();
-        self.assignor = chosen;
-        chosen.ok_or_else(|| {
+        let offer = self.offers.iter().find(|offer| Some(&*offer.name) == name);
+        self.chosen = offer.map(|offer| offer.name.clone());
+        offer.map(|offer| offer.assignor.clone()).ok_or_else(|| {
             let name = name.unwrap_or_default();
             let message =
                 format!("group {}: it chose the assignor {name:?}, which this member lacks", self.group);
@@ -154,12 +194,19 @@ impl Membership {
         })
     }
 
+    /// This share was given in this generation.
+    pub(super) fn remember(&mut self, share: impl IntoIterator<Item = TopicPartition>) {
+        if self.offers.iter().any(|offer| matches!(offer.assignor, Assignor::Sticky)) {
+            self.previous = Some((share.into_iter().collect(), self.generation));
+        }
+    }
+
     /// A final error of the coordinator, with what the user can do about it.
     pub(super) fn describe(&self, code: ErrorCode) -> Error {
         let group = &self.group;
         let subject = match code {
             ErrorCode::INCONSISTENT_GROUP_PROTOCOL => {
-                let names: Vec<&str> = self.config.assignors.iter().map(|assignor| assignor.name()).collect();
+                let names: Vec<&str> = self.offers.iter().map(|offer| &*offer.name).collect();
                 format!("group {group}, partition.assignment.strategy {}", names.join(", "))
             }
             ErrorCode::INVALID_SESSION_TIMEOUT => {

@@ -10,16 +10,20 @@ mod classic;
 mod ending;
 mod leader;
 mod membership;
+mod range;
 #[cfg(test)]
 pub(crate) mod scene;
+mod sticky;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use ottla_protocol::wire::Str;
 
 use super::TopicPartition;
 use crate::error::Error;
 pub(crate) use classic::Group;
+pub(crate) use leader::Sharing;
 
 /// What the reader has to do.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::{Group, GroupEvent, leader};
 use crate::config::{Assignor, ClientConfig, ConsumerConfig, Source};
 use crate::core::cluster::Cluster;
 use crate::core::offsets::Offsets;
-use crate::core::{Answer, Ask, Lane, Link, TopicPartition, Work};
+use crate::core::{Answer, Ask, Input, Lane, Link, TopicPartition, Work};
 use crate::error::{Error, ErrorKind};
 
 pub(crate) const GROUP_1: Link = Link { node: 1, lane: Lane::Group };
@@ -44,10 +44,18 @@ impl Scene {
 
     /// Metadata says that topic t has this many partitions.
     pub(crate) fn show_partitions(&mut self, count: i32) {
-        let node =
-            |node_id| Broker { node_id, host: "broker".into(), port: 9000 + node_id, ..Default::default() };
-        let partition =
-            |partition_index| PartitionMetadata { partition_index, leader_id: 1, ..Default::default() };
+        let node = |node_id| Broker {
+            node_id,
+            host: "broker".into(),
+            port: 9000 + node_id,
+            rack: Some(format!("rack-{node_id}").into()),
+        };
+        let partition = |partition_index| PartitionMetadata {
+            partition_index,
+            leader_id: 1,
+            replica_nodes: vec![1 + partition_index % 2],
+            ..Default::default()
+        };
         let topic = TopicMetadata {
             name: Some("t".into()),
             topic_id: Uuid(7),
@@ -98,6 +106,11 @@ impl Scene {
         });
         match work? {
             Work::Request(request) => Some(request.ask),
+            Work::Share(sharing) => {
+                let Input::Shared { generation, shares } = sharing.finish() else { panic!("no shares") };
+                self.group.shared(self.now, generation, shares);
+                self.next(link)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -253,8 +266,9 @@ pub(crate) fn beaten(error_code: ErrorCode) -> Answer {
 pub(crate) fn member(id: &str, topics: &[&str], owned: &[i32], generation: i32) -> JoinGroupMember {
     let topics: Vec<Str> = topics.iter().map(|topic| Str::from(*topic)).collect();
     let owned = partitions(owned);
-    let metadata =
-        leader::write_subscription(Assignor::CooperativeSticky, &topics, &owned, generation, None).unwrap();
+    let said =
+        leader::Said { topics: &topics, owned: owned.iter().collect(), generation, ..Default::default() };
+    let metadata = said.to_bytes().unwrap();
     JoinGroupMember { member_id: id.into(), group_instance_id: None, metadata }
 }
 

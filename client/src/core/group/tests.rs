@@ -3,8 +3,9 @@
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::*;
 
+use super::leader;
 use super::scene::*;
-use crate::config::ConsumerConfig;
+use crate::config::{Assignor, ConsumerConfig};
 use crate::core::{Answer, Ask, Link};
 use crate::error::ErrorKind;
 
@@ -441,4 +442,83 @@ fn led(generation: i32, members: Vec<JoinGroupMember>) -> Answer {
     let Answer::JoinGroup(mut response) = joined(generation, "me") else { panic!() };
     response.members = members;
     Answer::JoinGroup(response)
+}
+
+/// As [`joined`] and [`led`], by another assignor.
+fn by(assignor: &str, answer: Answer) -> Answer {
+    let Answer::JoinGroup(mut response) = answer else { panic!() };
+    response.protocol_name = Some(assignor.into());
+    Answer::JoinGroup(response)
+}
+
+#[test]
+fn an_eager_sticky_member_says_what_it_had_although_it_has_given_it_up() {
+    let mut scene = Scene::new(ConsumerConfig { assignors: vec![Assignor::Sticky], ..cooperative() });
+    scene.find_coordinator(1);
+    let said = |request: &JoinGroupRequest| {
+        let said = ConsumerProtocolSubscription::from_bytes(request.protocols[0].metadata.clone()).unwrap();
+        assert_eq!((&*request.protocols[0].name, said.owned_partitions), ("sticky", vec![]));
+        said.user_data.map(|data| StickyUserData::from_bytes(data).unwrap())
+    };
+    assert_eq!(said(&scene.expect_join(GROUP_1)), None);
+    scene.answer(GROUP_1, by("sticky", joined(7, "other")));
+    assert!(matches!(scene.next(GROUP_1), Some(Ask::SyncGroup(_))));
+    scene.answer(GROUP_1, synced(&[1, 3]));
+    assert_eq!(scene.events(), ["assign 1 3"]);
+    scene.pass(seconds(3));
+    scene.expect_heartbeat(GROUP_1);
+    scene.answer(GROUP_1, beaten(ErrorCode::REBALANCE_IN_PROGRESS));
+    assert_eq!(scene.events(), ["revoke 1 3"]);
+    scene.group.given_up(scene.now);
+    let previous = vec![ConsumerProtocolPartitions { topic: "t".into(), partitions: vec![1, 3] }];
+    assert_eq!(said(&scene.expect_join(GROUP_1)), Some(StickyUserData { previous, generation: 7 }));
+}
+
+#[test]
+fn a_leader_gives_members_what_stands_in_their_rack() {
+    let mut scene = Scene::new(ConsumerConfig { assignors: vec![Assignor::Range], ..cooperative() });
+    scene.find_coordinator(1);
+    scene.expect_join(GROUP_1);
+    let stands_in = |id: &str, rack: &str| {
+        let said = leader::Said {
+            topics: &["t".into()],
+            rack: Some(rack.into()),
+            generation: -1,
+            ..Default::default()
+        };
+        JoinGroupMember { member_id: id.into(), metadata: said.to_bytes().unwrap(), group_instance_id: None }
+    };
+    let members = vec![stands_in("me", "rack-2"), stands_in("you", "rack-1")];
+    scene.answer(GROUP_1, by("range", led(1, members)));
+    let Some(Ask::SyncGroup(request)) = scene.next(GROUP_1) else { panic!("no SyncGroup") };
+    assert_eq!((share_of(&request, "me"), share_of(&request, "you")), ("1 3".into(), "0 2".into()));
+}
+
+struct Panics;
+
+impl crate::PartitionAssignor for Panics {
+    fn name(&self) -> &str {
+        "panics"
+    }
+
+    fn assign(
+        &self,
+        _: &[crate::Subscriber],
+        _: &std::collections::BTreeMap<String, i32>,
+    ) -> Vec<Vec<(String, i32)>> {
+        panic!("a defect of the user")
+    }
+}
+
+#[test]
+fn a_written_assignor_that_panics_ends_the_membership_and_nothing_else() {
+    let assignors = vec![Assignor::Custom(std::sync::Arc::new(Panics))];
+    let mut scene = Scene::new(ConsumerConfig { assignors, ..cooperative() });
+    scene.find_coordinator(1);
+    scene.expect_join(GROUP_1);
+    scene.answer(GROUP_1, by("panics", led(1, vec![member("me", &["t"], &[], -1)])));
+    assert_eq!(scene.next(GROUP_1), None);
+    assert_eq!(scene.events(), ["failed InvalidArgument"]);
+    let failure = scene.group.failure().unwrap().to_string();
+    assert_eq!(failure, "group g, assignor panics: the assignor panicked");
 }

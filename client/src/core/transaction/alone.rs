@@ -480,6 +480,7 @@ impl Run {
                 None => {}
                 Some(Work::Close(cause)) => self.lose(link, cause),
                 Some(Work::Request(request)) => self.write(link, request.ask),
+                Some(Work::Share(_)) => panic!("a producer is in no group"),
                 Some(Work::Produce(shipment)) => {
                     let (request, encoded) = shipment.finish(&mut self.compressor);
                     self.tell(Input::Shipped { link, encoded });
