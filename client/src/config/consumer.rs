@@ -109,6 +109,9 @@ pub enum Reset {
     Earliest,
     /// Behind the newest record.
     Latest,
+    /// At the first record whose timestamp is not older than this, counted back from the moment of the reset; behind the newest
+    /// record if all are older (KIP-1106).
+    ByDuration(Duration),
     /// Nowhere: the consumer returns an error of kind [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange).
     Error,
 }

@@ -157,17 +157,16 @@ pub(super) const KEYS: &[Key] = &[
     set("auto.offset.reset", "latest", |d, v| {
         let mut reset = d.consumer.on_no_commit;
         let known = &[
-            ("earliest", Some(Reset::Earliest)),
-            ("latest", Some(Reset::Latest)),
-            ("none", Some(Reset::Error)),
-            ("smallest", Some(Reset::Earliest)),
-            ("beginning", Some(Reset::Earliest)),
-            ("largest", Some(Reset::Latest)),
-            ("end", Some(Reset::Latest)),
-            ("error", Some(Reset::Error)),
-            ("by_duration", None),
+            ("earliest", Reset::Earliest),
+            ("latest", Reset::Latest),
+            ("none", Reset::Error),
+            ("smallest", Reset::Earliest),
+            ("beginning", Reset::Earliest),
+            ("largest", Reset::Latest),
+            ("end", Reset::Latest),
+            ("error", Reset::Error),
         ];
-        v.built(&mut reset, known)?;
+        v.reset(&mut reset, known)?;
         d.consumer.on_no_commit = reset;
         d.consumer.on_out_of_range = reset;
         Ok(())

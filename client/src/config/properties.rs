@@ -16,7 +16,7 @@ use super::keys::{self, KEYS, Key, Known, Rule};
 use super::nearest::{nearest_key, nearest_value};
 use super::problem::{ConfigError, Findings};
 use super::producer::level_key;
-use super::{ClientBuilder, ClientConfig, ConsumerConfig, PartitionerChoice, ProducerConfig, When};
+use super::{ClientBuilder, ClientConfig, ConsumerConfig, PartitionerChoice, ProducerConfig, Reset, When};
 use crate::error::Error;
 
 /// The settings of a file while it is read, with what several keys decide together.
@@ -295,14 +295,11 @@ impl Value<'_> {
         Ok(())
     }
 
-    /// As `choice`, where some of the values that are known cannot be honoured yet.
-    pub(super) fn built<T: Copy>(
-        self,
-        field: &mut T,
-        known: &[(&'static str, Option<T>)],
-    ) -> Result<(), ConfigError> {
-        let word = self.text.split(':').next().unwrap_or_default();
-        *field = self.find_built(word, known)?;
+    /// A word, or `by_duration:` with a duration as Java writes it.
+    pub(super) fn reset(self, field: &mut Reset, known: &[(&'static str, Reset)]) -> Result<(), ConfigError> {
+        let Some(duration) = self.text.strip_prefix("by_duration:") else { return self.choice(field, known) };
+        let form = "a word like latest, or by_duration:PnDTnHnMnS";
+        *field = Reset::ByDuration(iso_duration(duration).ok_or_else(|| self.bad(form))?);
         Ok(())
     }
 
@@ -355,4 +352,38 @@ impl Value<'_> {
             nearest: None,
         }
     }
+}
+
+/// `P1DT2H3M4.5S`, any part of it, as ISO 8601 and Java's `Duration` have it. Not negative.
+fn iso_duration(text: &str) -> Option<Duration> {
+    let (days, time) = match text.strip_prefix('P')?.split_once('T') {
+        Some((_, "")) => return None,
+        Some((days, time)) => (days, time),
+        None => (text.strip_prefix('P')?, ""),
+    };
+    if days.is_empty() && time.is_empty() {
+        return None;
+    }
+    let mut total = Duration::ZERO;
+    for (mut rest, units) in [(days, &[('D', 86_400)][..]), (time, &[('H', 3_600), ('M', 60), ('S', 1)])] {
+        for (unit, seconds) in units {
+            let Some((number, after)) = rest.split_once(*unit) else { continue };
+            let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+            let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+            if whole.is_empty() || !digits(whole) || !digits(fraction) || fraction.len() > 9 {
+                return None;
+            }
+            if number.contains('.') && (*unit != 'S' || fraction.is_empty()) {
+                return None;
+            }
+            let nanos = format!("{fraction:0<9}").parse().ok()?;
+            let whole = whole.parse::<u64>().ok()?.checked_mul(*seconds)?;
+            total = total.checked_add(Duration::new(whole, nanos))?;
+            rest = after;
+        }
+        if !rest.is_empty() {
+            return None;
+        }
+    }
+    Some(total)
 }

@@ -257,7 +257,18 @@ fn values_that_cannot_be_read_are_refused_by_name() {
         ("check.crcs", "yes"),
         ("acks", "2"),
         ("auto.offset.reset", "newest"),
-        ("auto.offset.reset", "by_duration:P1D"),
+        ("auto.offset.reset", "by_duration"),
+        ("auto.offset.reset", "by_duration:"),
+        ("auto.offset.reset", "by_duration:P"),
+        ("auto.offset.reset", "by_duration:P1DT"),
+        ("auto.offset.reset", "by_duration:PT"),
+        ("auto.offset.reset", "by_duration:1D"),
+        ("auto.offset.reset", "by_duration:P-1D"),
+        ("auto.offset.reset", "by_duration:PT1M1H"),
+        ("auto.offset.reset", "by_duration:PT1.5M"),
+        ("auto.offset.reset", "by_duration:PT1.S"),
+        ("auto.offset.reset", "by_duration:P1H"),
+        ("auto.offset.reset", "by_duration:P999999999999999999999D"),
         ("isolation.level", "serializable"),
         ("partition.assignment.strategy", ""),
         ("partition.assignment.strategy", "com.example.Mine"),
@@ -267,6 +278,20 @@ fn values_that_cannot_be_read_are_refused_by_name() {
     ] {
         check_refused(&[(key, value)], &[&format!("{key} is ")]);
     }
+}
+
+#[test]
+fn a_reset_by_duration_is_written_as_java_writes_it() {
+    #[track_caller]
+    fn check(text: &str, millis: u64) {
+        let builder = read(&[("bootstrap.servers", "a:1"), ("auto.offset.reset", text)]).unwrap();
+        let expected = Reset::ByDuration(Duration::from_millis(millis));
+        assert_eq!((builder.consumer.on_no_commit, builder.consumer.on_out_of_range), (expected, expected));
+    }
+    check("by_duration:P1D", 86_400_000);
+    check("by_duration:PT1H", 3_600_000);
+    check("by_duration:P2DT3H4M5.678S", 183_845_678);
+    check("by_duration:PT0S", 0);
 }
 
 #[test]

@@ -18,10 +18,10 @@ use ottla_protocol::wire::Str;
 
 use crate::client::Client;
 use crate::config::{ConsumerBuilder, ConsumerConfig, Done, Reset, When};
-use crate::core::TopicPartition;
 use crate::core::consumer::{Attention, Consumer as Machine};
 use crate::core::offsets::CommitId;
 use crate::core::positions::{Chunk, Lease, Place};
+use crate::core::{Now, TopicPartition};
 use crate::driver::shared::{Shared, now};
 use crate::driver::supervisor;
 use crate::error::{Error, ErrorKind};
@@ -110,7 +110,8 @@ impl ConsumerBuilder {
         let number = || NUMBER.fetch_add(1, Ordering::Relaxed);
         let group = config.group_id.clone().unwrap_or_else(|| Str::from("none"));
         let named = client.named(|| format!("consumer-{group}-{}", number()));
-        let machine = Machine::new(named.clone(), config.clone(), client.world.random(), now());
+        let started = Now { instant: now(), wall_ms: client.world.wall_ms() };
+        let machine = Machine::new(named.clone(), config.clone(), client.world.random(), started);
         let attention = machine.attention();
         let door = Shared::new(machine, client.world.clone());
         supervisor::start(&door, &named);
@@ -496,6 +497,9 @@ pub enum SeekTo {
     Beginning,
     /// Behind the newest record.
     End,
+    /// The first record whose timestamp, in milliseconds since the Unix epoch, is not older than this; behind the newest
+    /// record if all are older.
+    Time(i64),
 }
 
 /// Which partitions a commit could not cover.
@@ -542,6 +546,8 @@ impl Control {
             SeekTo::Offset(offset) => Place::At(offset.max(0)),
             SeekTo::Beginning => Place::Reset(Reset::Earliest),
             SeekTo::End => Place::Reset(Reset::Latest),
+            // Less names something else in the protocol.
+            SeekTo::Time(timestamp) => Place::Time { timestamp: timestamp.max(0), end: None },
         };
         self.door.with(|machine, now| machine.seek(now, &named(topic, partition), place))?
     }

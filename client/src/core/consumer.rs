@@ -26,7 +26,7 @@ use super::group::{Group, GroupEvent};
 use super::offsets::{CommitId, Found, Offsets};
 use super::positions::{Chunk, Failure, Lease, Place, Position};
 use super::saying::Saying;
-use super::{Dial, Input, Lane, Link, Machine, TopicPartition, Work};
+use super::{Dial, Input, Lane, Link, Machine, Now, TopicPartition, Work};
 use crate::config::{ClientConfig, ConsumerConfig, Reset, Source, When};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::ConsumerMetrics;
@@ -62,8 +62,8 @@ pub(crate) struct Consumer {
     /// Records that the application was handed, as far as it has told.
     pub(crate) read: u64,
     pub(super) failures: VecDeque<Failure>,
-    /// Look-ups of a reset that are out, by broker.
-    pub(super) listings: BTreeMap<i32, BTreeMap<TopicPartition, Arc<Lease>>>,
+    /// Look-ups of a reset that are out, by broker: the time that is asked for.
+    pub(super) listings: BTreeMap<i32, BTreeMap<TopicPartition, (Arc<Lease>, i64)>>,
     /// What new leaders are asked, by broker.
     pub(super) questions: BTreeMap<i32, BTreeMap<TopicPartition, Question>>,
     /// Of the metadata that positions were compared with.
@@ -87,6 +87,8 @@ pub(crate) struct Consumer {
     pub(super) ended: Option<Error>,
     /// What is to be logged.
     pub(super) said: Vec<Saying>,
+    /// What the wall clock said when it started: the time since is counted by the other one.
+    pub(super) started: Now,
 }
 
 impl Consumer {
@@ -94,8 +96,9 @@ impl Consumer {
         client: Arc<ClientConfig>,
         config: Arc<ConsumerConfig>,
         seed: u64,
-        now: Instant,
+        started: Now,
     ) -> Self {
+        let now = started.instant;
         let retry_backoff = (client.retry_backoff, client.retry_backoff_max);
         let group = config.group_id.is_some().then(|| {
             (Group::new(config.clone(), client.clone(), now), Offsets::new(config.clone(), client.clone()))
@@ -125,6 +128,7 @@ impl Consumer {
             closing: false,
             ended: None,
             said: Vec::new(),
+            started,
             config,
         };
         consumer.commit_at = consumer.commit_interval().map(|interval| now + interval);
@@ -159,8 +163,11 @@ impl Consumer {
     fn assign(&mut self, now: Instant, partitions: Vec<TopicPartition>) {
         for partition in &partitions {
             self.cluster.metadata.want(now, &partition.topic);
-            let place =
-                if self.group.is_some() { Place::Committed } else { Place::Reset(self.config.on_no_commit) };
+            let place = if self.group.is_some() {
+                Place::Committed
+            } else {
+                self.place_by(now, self.config.on_no_commit)
+            };
             let mut position = Position::new(place);
             position.topic_id =
                 self.cluster.metadata.topic(&partition.topic).map_or(Uuid::ZERO, |topic| topic.id);
@@ -337,7 +344,7 @@ impl Consumer {
     /// Lets every part go on as far as it can. Called at the end of whatever changes something.
     pub(super) fn step(&mut self, now: Instant) {
         self.cluster.step(now);
-        self.notice_new_topics();
+        self.notice_new_topics(now);
         self.end_commits(now);
         if self.closing && self.unwatched.is_empty() && self.revoking.is_none() {
             self.group.iter_mut().for_each(|(group, _)| group.leave(now));
@@ -353,7 +360,7 @@ impl Consumer {
             offsets.step(now, group, &mut self.cluster);
         }
         while let Some(found) = self.group.as_mut().and_then(|(_, offsets)| offsets.poll_event()) {
-            self.start(found);
+            self.start(now, found);
         }
         if !self.closing {
             self.fetch.step(now, &self.positions, &mut self.cluster);
@@ -419,11 +426,12 @@ impl Consumer {
         }
     }
 
-    fn start(&mut self, found: Result<Found, Error>) {
+    fn start(&mut self, now: Instant, found: Result<Found, Error>) {
         let Found { partition, committed } = match found {
             Ok(found) => found,
             Err(error) => return self.failures.push_back(Failure { lease: None, error }),
         };
+        let reset = self.place_by(now, self.config.on_no_commit);
         let Some(position) = self.positions.get_mut(&partition).filter(|p| p.place == Place::Committed)
         else {
             return;
@@ -434,7 +442,7 @@ impl Consumer {
                 position.committed = Some(offset);
             }
             None => {
-                position.place = Place::Reset(self.config.on_no_commit);
+                position.place = reset;
                 self.check_reset(&partition);
             }
         }

@@ -88,11 +88,30 @@ pub(crate) enum Place {
     Committed,
     /// To be looked up: the oldest or the newest record.
     Reset(Reset),
+    /// To be looked up: the first record that is not older than this time. The end is asked for before, as the place if there
+    /// is none: a record that is written between the two questions is not passed over.
+    Time { timestamp: i64, end: Option<i64> },
     /// The offset to fetch next.
     At(i64),
     /// Nothing is fetched until a seek: an error was reported.
     Failed,
 }
+
+impl Place {
+    /// The time by which ListOffsets is asked for it, or one of its names for the ends of a log.
+    pub(super) fn sought(self) -> Option<i64> {
+        match self {
+            Place::Reset(Reset::Latest) | Place::Time { end: None, .. } => Some(NEWEST),
+            Place::Reset(_) => Some(OLDEST),
+            Place::Time { timestamp, end: Some(_) } => Some(timestamp),
+            Place::Committed | Place::At(_) | Place::Failed => None,
+        }
+    }
+}
+
+/// How ListOffsets names the ends of a log.
+const NEWEST: i64 = -1;
+const OLDEST: i64 = -2;
 
 #[derive(Debug)]
 pub(crate) struct Position {

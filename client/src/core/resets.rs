@@ -1,4 +1,5 @@
-//! Where a partition is read on when its position says it no longer: at the log's beginning, at its end, or not at all.
+//! Where a partition is read on when its position says it no longer: at the log's beginning, at its end, at a time, or not at
+//! all.
 //!
 //! It owns the look-ups (ListOffsets) that are out, one a broker, and the waits after refusals. It refuses to choose: which
 //! end a reset means was decided by the configuration or by a seek. Invariants: an answer counts only for the lease under
@@ -6,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
@@ -24,17 +25,17 @@ use crate::config::{Reset, wire_millis};
 use crate::error::{Error, ErrorKind};
 
 impl Consumer {
-    pub(super) fn to_list(&self, node: i32) -> impl Iterator<Item = (&TopicPartition, &Position, Reset)> {
+    pub(super) fn to_list(&self, node: i32) -> impl Iterator<Item = (&TopicPartition, &Position, i64)> {
         self.positions.iter().filter_map(move |(partition, position)| {
-            let Place::Reset(reset) = position.place else { return None };
+            let timestamp = position.place.sought()?;
             let leader = self.cluster.metadata.partition(&partition.topic, partition.partition)?.leader?;
-            (leader == node && position.retry_at.is_none()).then_some((partition, position, reset))
+            (leader == node && position.retry_at.is_none()).then_some((partition, position, timestamp))
         })
     }
 
     pub(super) fn want_listings(&mut self) {
         let resets =
-            self.positions.iter().filter(|(_, p)| matches!(p.place, Place::Reset(_)) && p.retry_at.is_none());
+            self.positions.iter().filter(|(_, p)| p.place.sought().is_some() && p.retry_at.is_none());
         let leader = |p: &TopicPartition| self.cluster.metadata.partition(&p.topic, p.partition)?.leader;
         let nodes: BTreeSet<i32> = resets.filter_map(|(partition, _)| leader(partition)).collect();
         nodes.into_iter().for_each(|node| self.cluster.want(Link { node, lane: Lane::Control }));
@@ -48,12 +49,12 @@ impl Consumer {
     pub(super) fn list(&mut self, link: Link) -> Option<Work> {
         let mut topics: Vec<ListOffsetsTopic> = Vec::new();
         let mut leases = BTreeMap::new();
-        for (partition, position, reset) in self.to_list(link.node) {
+        for (partition, position, timestamp) in self.to_list(link.node) {
             let known = self.cluster.metadata.partition(&partition.topic, partition.partition);
             let asked = ListOffsetsPartition {
                 partition_index: partition.partition,
                 current_leader_epoch: known.map_or(-1, |p| p.leader_epoch),
-                timestamp: if reset == Reset::Latest { -1 } else { -2 },
+                timestamp,
             };
             match topics.last_mut().filter(|topic| topic.name == partition.topic) {
                 Some(topic) => topic.partitions.push(asked),
@@ -61,7 +62,7 @@ impl Consumer {
                     topics.push(ListOffsetsTopic { name: partition.topic.clone(), partitions: vec![asked] })
                 }
             }
-            leases.insert(partition.clone(), position.lease.clone());
+            leases.insert(partition.clone(), (position.lease.clone(), timestamp));
         }
         let version = match self.cluster.version::<ListOffsetsRequest>(link, i16::MAX) {
             Ok(version) => version,
@@ -82,22 +83,23 @@ impl Consumer {
             for answer in &topic.partitions {
                 let partition =
                     TopicPartition { topic: topic.name.clone(), partition: answer.partition_index };
-                let Some(lease) = leases.remove(&partition) else { continue };
-                if self.is_to_list(&partition, &lease) {
+                let Some((lease, timestamp)) = leases.remove(&partition) else { continue };
+                if self.is_to_list(&partition, &lease, timestamp) {
                     self.start_from_log(now, link.node, &partition, answer);
                 }
             }
         }
         // What the answer leaves out is asked again, but not at once.
-        for (partition, lease) in leases {
-            if self.is_to_list(&partition, &lease) {
+        for (partition, (lease, timestamp)) in leases {
+            if self.is_to_list(&partition, &lease, timestamp) {
                 self.retry_later(now, &partition);
             }
         }
     }
 
-    fn is_to_list(&self, partition: &TopicPartition, lease: &Arc<Lease>) -> bool {
-        let holds = |p: &&Position| Arc::ptr_eq(&p.lease, lease) && matches!(p.place, Place::Reset(_));
+    /// Whether this is still what is to be asked: an answer of a former leader may come after that of the next.
+    fn is_to_list(&self, partition: &TopicPartition, lease: &Arc<Lease>, timestamp: i64) -> bool {
+        let holds = |p: &&Position| Arc::ptr_eq(&p.lease, lease) && p.place.sought() == Some(timestamp);
         self.positions.get(partition).filter(holds).is_some()
     }
 
@@ -110,7 +112,16 @@ impl Consumer {
     ) {
         let Some(position) = self.positions.get_mut(partition) else { return };
         let code = answer.error_code;
-        if code.is_ok() && answer.offset >= 0 {
+        if let Place::Time { timestamp, end } = position.place
+            && code.is_ok()
+            && (end.is_none() == (answer.offset >= 0))
+        {
+            match end {
+                None => position.place = Place::Time { timestamp, end: Some(answer.offset) },
+                // All records that were there are older.
+                Some(end) => position.start_at(end, -1),
+            }
+        } else if code.is_ok() && answer.offset >= 0 {
             // The epoch is that of the record at the offset, which says nothing of the one in front of it.
             position.start_at(answer.offset, -1);
             position.committed = Some(answer.offset);
@@ -175,14 +186,24 @@ impl Consumer {
         let place = partition.clone();
         self.said.push(Saying::new(move || tracing::warn!(partition = %place, offset, log_start, ?reset, "the position is out of range")));
         let start = if log_start >= 0 { format!(", which starts at {log_start}") } else { String::new() };
-        self.reset(partition, format!("{partition}: offset {offset} is not in the log{start}"));
+        self.reset(now, partition, format!("{partition}: offset {offset} is not in the log{start}"));
+    }
+
+    /// What a reset means at this moment.
+    pub(super) fn place_by(&self, now: Instant, reset: Reset) -> Place {
+        let Reset::ByDuration(duration) = reset else { return Place::Reset(reset) };
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let passed = millis(now.saturating_duration_since(self.started.instant));
+        let wall_ms = self.started.wall_ms.saturating_add(passed);
+        Place::Time { timestamp: wall_ms.saturating_sub(millis(duration)).max(0), end: None }
     }
 
     /// The position means nothing any more: goes on as `on_out_of_range` says.
-    fn reset(&mut self, partition: &TopicPartition, why: String) {
+    fn reset(&mut self, now: Instant, partition: &TopicPartition, why: String) {
+        let place = self.place_by(now, self.config.on_out_of_range);
         let Some(position) = self.positions.get_mut(partition) else { return };
         let reset = self.config.on_out_of_range;
-        let place = if reset == Reset::Error { Place::Failed } else { Place::Reset(reset) };
+        let place = if reset == Reset::Error { Place::Failed } else { place };
         self.fetch.release(position.go_to(place));
         if reset == Reset::Error {
             let error =
@@ -194,7 +215,7 @@ impl Consumer {
 
     /// Looks at the ids of topics when metadata has changed: a topic that was deleted and created again has another one, and
     /// neither position nor commit of the old log means anything in the new (F16).
-    pub(super) fn notice_new_topics(&mut self) {
+    pub(super) fn notice_new_topics(&mut self, now: Instant) {
         if self.generation_seen == self.cluster.metadata.generation {
             return;
         }
@@ -221,7 +242,7 @@ impl Consumer {
                 let why = format!(
                     "{partition}: the topic was deleted and created again; offset {offset} is of the old one"
                 );
-                self.reset(&partition, why);
+                self.reset(now, &partition, why);
             }
         }
     }

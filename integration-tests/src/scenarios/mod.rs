@@ -64,6 +64,7 @@ scenarios! {
     STORMY finishing::at_most_once_delivers_nothing_twice,
     FAIR positions::a_topic_created_again_is_read_from_its_start,
     FAIR positions::seek_pause_and_resume_are_obeyed,
+    FAIR positions::a_time_is_found_and_what_comes_later_is_not_missed,
     STORMY positions::seeks_among_late_answers_show_nothing_older,
     FAIR transactions::a_transaction_is_seen_when_it_is_committed,
     FAIR transactions::a_fenced_producer_stays_fenced,

@@ -44,6 +44,46 @@ pub(super) async fn seek_pause_and_resume_are_obeyed(backend: &Backend) -> Resul
     Ok(())
 }
 
+/// A seek to a time: the first record that is not older, or what comes next if there is none.
+pub(super) async fn a_time_is_found_and_what_comes_later_is_not_missed(
+    backend: &Backend,
+) -> Result<(), Failure> {
+    let topic = backend.topic("times", 1).await?;
+    let client = backend.client().build()?;
+    let producer = client.producer().build()?;
+    backend.watch(producer.probe());
+    let (records, history) = (producer.topic(&topic), History::default());
+    for part in 0..5 {
+        write(backend, &records, &history, 0, part * 8..part * 8 + 8).await?;
+        sleep(Duration::from_millis(30)).await;
+    }
+    let mut consumer = client.consumer().assign([(&topic, 0)]).build()?;
+    backend.watch(consumer.probe());
+    let mut times = Vec::new();
+    while times.len() < 40 {
+        let Some(record) = consumer.recv().await? else { fail!("the consumer ended") };
+        times.push(record.timestamp());
+    }
+    let control = consumer.control();
+    let newest = times.iter().copied().max().unwrap_or_default();
+    for goal in [times[20], 0, newest, times[8]] {
+        control.seek(&topic, 0, SeekTo::Time(goal)).await?;
+        let expected = times.iter().position(|time| *time >= goal);
+        let Some(record) = timeout(CLOSE, consumer.recv()).await?? else { fail!("the consumer ended") };
+        let offset = usize::try_from(record.offset()).ok();
+        ensure!(offset == expected, "{offset:?} came for {goal}, {expected:?} is the first: {times:?}");
+    }
+    control.seek(&topic, 0, SeekTo::Time(newest + 3_600_000)).await?;
+    let silence = timeout(Duration::from_secs(2), consumer.recv()).await;
+    ensure!(silence.is_err(), "a record came that is older than what was asked for");
+    write(backend, &records, &history, 0, 40..41).await?;
+    let Some(record) = timeout(CLOSE, consumer.recv()).await?? else { fail!("the consumer ended") };
+    ensure!(record.offset() == 40, "{} came, 40 was next", record.offset());
+    producer.close(CLOSE).await;
+    consumer.close(CLOSE).await?;
+    Ok(())
+}
+
 /// A topic is deleted and created again under a consumer (F16): neither its position nor its commits mean anything in the
 /// new one. By default that is an error; where a reset is allowed, the new topic is read from its start.
 pub(super) async fn a_topic_created_again_is_read_from_its_start(backend: &Backend) -> Result<(), Failure> {

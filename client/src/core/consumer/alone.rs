@@ -277,7 +277,12 @@ impl Run {
         let seed = self.seed.wrapping_mul(31) + u64::from(self.lives);
         Member {
             life: self.lives,
-            machine: Consumer::new(Arc::new(client), Arc::new(config), seed, self.now),
+            machine: Consumer::new(
+                Arc::new(client),
+                Arc::new(config),
+                seed,
+                Now { instant: self.now, wall_ms: 0 },
+            ),
             pipes: BTreeMap::new(),
             dials: Vec::new(),
             reading: None,

@@ -53,7 +53,8 @@ impl Desk {
     fn new(config: ConsumerConfig) -> Self {
         let now = Instant::now();
         let client = ClientConfig { bootstrap: vec![("seed".into(), 9092)], ..ClientConfig::default() };
-        let machine = Consumer::new(Arc::new(client), Arc::new(config), 1, now);
+        let machine =
+            Consumer::new(Arc::new(client), Arc::new(config), 1, Now { instant: now, wall_ms: WALL_MS });
         let mut desk = Self { now, machine, topic_id: Uuid(7), leader_epoch: 5 };
         let seed = Link { node: i32::MIN, lane: Lane::Control };
         assert!(matches!(desk.next(seed), Some(Ask::Metadata(_))));
@@ -132,7 +133,25 @@ impl Desk {
 
     /// The log of every partition that is looked up begins here.
     fn list(&mut self, offset: i64) {
-        let Some(Ask::ListOffsets(request)) = self.next(CONTROL) else { panic!("no ListOffsets") };
+        let request = self.expect_listing();
+        self.listed(&request, offset);
+    }
+
+    fn expect_listing(&mut self) -> ListOffsetsRequest {
+        match self.next(CONTROL) {
+            Some(Ask::ListOffsets(request)) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Looks a place up that is asked for by this time; -1 is "nowhere".
+    fn list_at(&mut self, timestamp: i64, offset: i64) {
+        let request = self.expect_listing();
+        assert_eq!(request.topics[0].partitions[0].timestamp, timestamp);
+        self.listed(&request, offset);
+    }
+
+    fn listed(&mut self, request: &ListOffsetsRequest, offset: i64) {
         let listed = |asked: &ListOffsetsPartition| ListedPartition {
             partition_index: asked.partition_index,
             offset,
@@ -525,4 +544,54 @@ fn a_fetch_is_measured_from_its_sending_to_its_answer() {
     desk.pass(ms(30));
     desk.machine.handle(desk.now, Input::Lost { link: FETCH, cause: Error::new(ErrorKind::Connect, "gone") });
     assert_eq!(desk.machine.metrics().fetch_latency.count(), 1);
+}
+
+const WALL_MS: i64 = 1_000_000;
+
+#[test]
+fn a_time_is_looked_up_after_the_end_so_that_nothing_new_is_passed_over() {
+    let mut desk = Desk::new(reading(1));
+    desk.list(0);
+    desk.expect_fetch(FETCH);
+    let partition = TopicPartition { topic: "t".into(), partition: 0 };
+    let place = Place::Time { timestamp: 777, end: None };
+    desk.machine.seek(desk.now, &partition, place).unwrap();
+    desk.list_at(-1, 40);
+    desk.list_at(777, 25);
+    assert_eq!(desk.machine.positions[&partition].place, Place::At(25));
+    desk.machine.seek(desk.now, &partition, place).unwrap();
+    desk.list_at(-1, 40);
+    // Whatever came behind 40 meanwhile is newer than the seek.
+    desk.list_at(777, -1);
+    assert_eq!(desk.machine.positions[&partition].place, Place::At(40));
+}
+
+#[test]
+fn an_end_that_comes_late_is_not_taken_for_the_time() {
+    let mut desk = Desk::new(reading(1));
+    desk.list(0);
+    desk.expect_fetch(FETCH);
+    let partition = TopicPartition { topic: "t".into(), partition: 0 };
+    desk.machine.seek(desk.now, &partition, Place::Time { timestamp: 777, end: None }).unwrap();
+    let late = desk.expect_listing();
+    // Another leader has said the end meanwhile.
+    desk.machine.positions.get_mut(&partition).unwrap().place = Place::Time { timestamp: 777, end: Some(30) };
+    desk.listed(&late, 40);
+    assert_eq!(desk.machine.positions[&partition].place, Place::Time { timestamp: 777, end: Some(30) });
+    desk.list_at(777, 25);
+    assert_eq!(desk.machine.positions[&partition].place, Place::At(25));
+}
+
+#[test]
+fn a_reset_by_duration_counts_back_from_the_moment_of_the_reset() {
+    let minute = Reset::ByDuration(Duration::from_secs(60));
+    let mut desk = Desk::new(ConsumerConfig { on_no_commit: minute, on_out_of_range: minute, ..reading(1) });
+    desk.list_at(-1, 40);
+    desk.list_at(WALL_MS - 60_000, 5);
+    assert_eq!(desk.expect_fetch(FETCH).0, [(0, 5)]);
+    desk.now += ms(2_000);
+    desk.refuse(FETCH, 0, ErrorCode::OFFSET_OUT_OF_RANGE);
+    desk.list_at(-1, 40);
+    desk.list_at(WALL_MS - 58_000, -1);
+    assert_eq!(desk.expect_fetch(FETCH).0, [(0, 40)]);
 }
