@@ -277,3 +277,35 @@ async fn at_most_once_commits_a_batch_before_it_is_returned() {
     let batch = consumer.recv_batch(7, Duration::from_secs(5)).await.expect("no error").expect("open");
     assert_eq!((batch.records.len(), committed(&broker)), (7, 7));
 }
+
+/// C1: an aborted transaction that comes by itself has nothing to deliver, and moves nothing past what is still in a batch.
+#[tokio::test]
+async fn a_chunk_without_records_finishes_nothing_that_is_in_a_batch() {
+    let (broker, client) = cluster(1).await;
+    let mut producer = client.producer().transactional_id("p").build_transactional().expect("valid settings");
+    let consumer = client.consumer().group("g").subscribe(["t"]).commit_when(When::Manual);
+    let consumer = consumer.isolation_level(ottla::IsolationLevel::ReadCommitted);
+    let mut consumer = consumer.build().expect("valid settings");
+    let control = consumer.control();
+    let writing = async {
+        // One after the other, so that each comes in a chunk of its own.
+        for (records, commit) in [(3, true), (5, false), (1, true)] {
+            let transaction = producer.begin().await.expect("begun");
+            let topic = transaction.topic("t");
+            for _ in 0..records {
+                topic.send(Payload::value(b"x")).await.expect("written");
+            }
+            match commit {
+                true => transaction.commit().await.expect("committed"),
+                false => transaction.abort().await.expect("aborted"),
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    let (batch, ()) = tokio::join!(consumer.recv_batch(4, SOON), writing);
+    assert_eq!(batch.expect("no error").expect("open").records.len(), 4);
+    control.commit().await.expect("committed");
+    assert_eq!(committed(&broker), 0, "nothing of the batch is finished");
+    consumer.commit().await.expect("committed");
+    assert!(committed(&broker) >= 11, "the batch and what lies between is finished");
+}

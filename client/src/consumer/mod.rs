@@ -430,6 +430,9 @@ impl Consumer {
                 let from = self.next_offset;
                 let _ =
                     self.control.door.with(|machine, now| machine.delivered_chunk(now, &chunk, from, end));
+            } else if self.batch.iter().any(|(lease, _)| Arc::ptr_eq(lease, &chunk.lease)) {
+                // It held nothing to deliver, but what was delivered in front of it is not finished.
+                self.batch.push((chunk.lease.clone(), end));
             } else {
                 chunk.lease.finish(end);
             }
