@@ -170,7 +170,13 @@ fn host(node: i32) -> String {
 fn draw_versions(random: &mut Random) -> Versions {
     let mut capped = |api: &ottla_protocol::api::Api| {
         let older = i16::try_from(random.below(api.max.abs_diff(api.min).into())).unwrap_or(0);
-        if random.percent(50) { api.max } else { api.max - older }
+        let max = if random.percent(50) { api.max } else { api.max - older };
+        // What fences the members of groups (KIP-447), without which a pipeline refuses to work.
+        match api.key {
+            ApiKey::TXN_OFFSET_COMMIT => max.max(3),
+            ApiKey::OFFSET_FETCH => max.max(7),
+            _ => max,
+        }
     };
     let mut versions: Vec<_> = APIS.iter().map(|api| (api.key, (api.min, capped(api)))).collect();
     // Names gave way to ids of topics in these versions; a broker that speaks them tells the ids in its metadata.

@@ -8,7 +8,8 @@ use ottla::{
     Client, ErrorCode, ErrorKind, IsolationLevel, OwnedRecord, Payload, Pipeline, Step, Transaction, When,
 };
 use ottla_broker::{Fault, TestBroker};
-use ottla_protocol::api::ApiKey;
+use ottla_protocol::api::{Api, ApiKey};
+use ottla_protocol::messages::APIS;
 use tokio::time::sleep;
 
 use crate::scene::*;
@@ -231,6 +232,23 @@ async fn a_step_that_fails_is_worked_on_again_and_one_that_is_unknown_is_found_o
             }
             check(&broker, 4, &format!("version {version}, {api:?}, {code}")).await;
         }
+    }
+}
+
+/// KIP-447: a broker that cannot fence a member would let its successor's work be done twice.
+#[tokio::test]
+async fn a_broker_that_cannot_fence_a_member_is_refused_by_name() {
+    for version in VERSIONS {
+        let (broker, client) = cluster(version).await;
+        fill(&client, 1).await;
+        let cap = |api: &Api| if api.key == ApiKey::TXN_OFFSET_COMMIT { 2 } else { api.max };
+        broker.limit_versions(APIS.iter().map(|api| (api.key, (api.min, cap(api)))).collect());
+        let mut pipeline = pipeline(&client, "p");
+        let step = pipeline.step(1, WITHIN, async |records, t| copy(records, t).await);
+        let error = in_time("a step", step).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fatal, "{error}");
+        assert!(error.to_string().contains("KIP-447"), "{error}");
+        assert_eq!(offset(&broker), None);
     }
 }
 

@@ -305,6 +305,13 @@ impl Transaction {
         };
         // Members are fenced by their generation from version 3 on (KIP-447).
         let fences = version >= 3;
+        if !fences && from.generation >= 0 {
+            let message = format!(
+                "broker {} cannot tell whether a member of group {} is out of date (KIP-447): Apache Kafka 2.5 can",
+                link.node, from.group
+            );
+            return Err(Error::new(ErrorKind::UnsupportedVersion, message));
+        }
         let ask = TxnOffsetCommitRequest {
             transactional_id: self.id.clone(),
             group_id: from.group.clone(),
