@@ -50,10 +50,14 @@ pub(crate) enum Refusal {
     Turn {
         partition: usize,
     },
-    /// No memory, or too much waits for the broker of this partition already.
+    /// No memory: line up for it.
     Room {
         partition: usize,
         bytes: usize,
+    },
+    /// Enough waits for the broker of this partition already. Nobody lines up for that: there is memory for all.
+    Backlog {
+        partition: usize,
     },
     /// Metadata of the topic has not come.
     Metadata,
@@ -253,8 +257,11 @@ impl<D: Ticket> Producer<D> {
             let limit = format!("buffer.memory is {} bytes", self.config.buffer_memory);
             return Err(Refusal::Failed(self.too_large(topic, size, &limit)));
         }
-        if !self.has_memory(at, size) || (patient && self.is_backlogged(at)) {
+        if !self.has_memory(at, size) {
             return Err(Refusal::Room { partition: at, bytes: size });
+        }
+        if patient && self.is_backlogged(at) {
+            return Err(Refusal::Backlog { partition: at });
         }
         Ok(())
     }
@@ -297,9 +304,12 @@ impl<D: Ticket> Producer<D> {
     /// Whether a record that was refused with [`Refusal::Room`] may come back.
     pub(crate) fn has_room(&self, partition: usize, bytes: usize, turn: u64) -> bool {
         self.accepts_nothing().is_some()
-            || (self.is_turn_of(partition, Some(turn))
-                && self.has_memory(partition, bytes)
-                && !self.is_backlogged(partition))
+            || (self.is_turn_of(partition, Some(turn)) && self.has_memory(partition, bytes))
+    }
+
+    /// Whether a record that was refused with [`Refusal::Backlog`] may come back.
+    pub(crate) fn has_gone_on(&self, partition: usize) -> bool {
+        self.accepts_nothing().is_some() || !self.is_backlogged(partition)
     }
 
     /// Lines a call up that waits for room; those who wait for the same broker get it in the order in which they came.

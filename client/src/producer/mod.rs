@@ -346,7 +346,7 @@ impl Topic {
     fn append_at_once(&self, payload: &Payload<'_>) -> Result<Delivery, Full> {
         match self.append(payload, false) {
             Ok(delivery) => Ok(delivery),
-            Err(Refusal::Room { .. } | Refusal::Turn { .. }) => Err(Full::Buffer),
+            Err(Refusal::Room { .. } | Refusal::Backlog { .. } | Refusal::Turn { .. }) => Err(Full::Buffer),
             Err(Refusal::Metadata) => Err(Full::Metadata),
             Err(Refusal::Failed(error)) => Err(Full::Failed(error)),
         }
@@ -458,6 +458,13 @@ impl Topic {
                     let number = Turn::keep(&mut turn, door, partition)?;
                     let room = door.until(move |m| m.has_room(partition, bytes, number));
                     tokio::time::timeout_at(deadline, room).await
+                }
+                Refusal::Backlog { partition } => {
+                    let partition = *partition;
+                    // There is memory: whoever waits for some goes first.
+                    turn = None;
+                    let _counted = Counted::new(door);
+                    tokio::time::timeout_at(deadline, door.until(move |m| m.has_gone_on(partition))).await
                 }
                 Refusal::Metadata => {
                     let _counted = Counted::new(door);

@@ -64,6 +64,22 @@ fn calls_get_room_in_the_order_in_which_they_came() {
     assert!(run.put(1, true, None).expect("no error"));
 }
 
+#[test]
+fn where_only_a_broker_is_behind_nobody_lines_up() {
+    let mut run = Run::with_memory(64 << 20, &[]);
+    let full = vec![7; 1 << 20];
+    let now = Now { instant: run.now, wall_ms: 1_000 };
+    Arc::make_mut(&mut run.machine.config).max_request_size = 2 << 20;
+    let place = Place::Partition(1);
+    let entrant = Entrant { place, timestamp: None, key: None, value: Some(&full), headers: &[] };
+    for _ in 0..4 {
+        assert!(run.machine.append(run.topic, &entrant, true, || now).0.is_ok(), "there is memory");
+    }
+    let refused = run.machine.append(run.topic, &entrant, true, || now).0;
+    assert!(matches!(refused, Err(Refusal::Backlog { partition: 1 })), "{:?}", refused.err());
+    assert!(!run.machine.has_gone_on(1) && run.machine.has_gone_on(2));
+}
+
 /// `partitioner.availability.timeout.ms` (KIP-794).
 #[test]
 fn a_broker_that_takes_nothing_gets_no_free_records_until_it_takes_some() {
