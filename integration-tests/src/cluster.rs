@@ -174,6 +174,8 @@ fn draw_versions(random: &mut Random) -> Versions {
         // What fences the members of groups (KIP-447), without which a pipeline refuses to work.
         match api.key {
             ApiKey::TXN_OFFSET_COMMIT => max.max(3),
+            // What gives a producer another epoch after a failure (KIP-360), without which it is at its end.
+            ApiKey::INIT_PRODUCER_ID => max.max(3),
             ApiKey::OFFSET_FETCH => max.max(7),
             _ => max,
         }
@@ -224,13 +226,13 @@ fn draw_fault(topic: &str, random: &mut Random) -> Fault {
         4 => fault.delay(time),
         5 => fault.delay_answer(time),
         6 => fault.throttle(time),
-        _ => draw_error(topic, random),
+        _ => draw_error(topic, apis, random),
     }
 }
 
-/// An error that a real cluster answers with now and then; nothing takes effect.
-fn draw_error(topic: &str, random: &mut Random) -> Fault {
-    let (api, code) = random.choose(&[
+/// An error of one of these APIs that a real cluster answers with now and then; nothing takes effect.
+fn draw_error(topic: &str, apis: &[ApiKey], random: &mut Random) -> Fault {
+    let errors = [
         (ApiKey::PRODUCE, ErrorCode::NOT_LEADER_OR_FOLLOWER),
         (ApiKey::PRODUCE, ErrorCode::NOT_ENOUGH_REPLICAS),
         (ApiKey::PRODUCE, ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND),
@@ -258,8 +260,12 @@ fn draw_error(topic: &str, random: &mut Random) -> Fault {
         (ApiKey::TXN_OFFSET_COMMIT, ErrorCode::NOT_COORDINATOR),
         (ApiKey::END_TXN, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
         (ApiKey::END_TXN, ErrorCode::UNKNOWN_SERVER_ERROR),
+        (ApiKey::END_TXN, ErrorCode::UNKNOWN_SERVER_ERROR),
+        (ApiKey::END_TXN, ErrorCode::UNKNOWN_SERVER_ERROR),
         (ApiKey::END_TXN, ErrorCode::NOT_COORDINATOR),
-    ]);
+    ];
+    let errors: Vec<_> = errors.into_iter().filter(|(api, _)| apis.contains(api)).collect();
+    let (api, code) = random.choose(&errors);
     let fault = Fault::on(api).fail(code);
     match api {
         ApiKey::PRODUCE | ApiKey::FETCH | ApiKey::LIST_OFFSETS => fault.topic(topic),

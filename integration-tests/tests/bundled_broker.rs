@@ -53,7 +53,9 @@ scenarios! {
     a_topic_created_again_is_read_from_its_start
     seek_pause_and_resume_are_obeyed
     seeks_among_late_answers_show_nothing_older
+    a_time_is_found_and_what_comes_later_is_not_missed
     a_transaction_is_seen_when_it_is_committed
+    a_transaction_with_a_failed_record_is_not_committed
     a_fenced_producer_stays_fenced
     transactions_are_whole_or_absent
     a_chain_of_pipelines_loses_and_doubles_nothing

@@ -67,6 +67,7 @@ scenarios! {
     FAIR positions::a_time_is_found_and_what_comes_later_is_not_missed,
     STORMY positions::seeks_among_late_answers_show_nothing_older,
     FAIR transactions::a_transaction_is_seen_when_it_is_committed,
+    FAIR transactions::a_transaction_with_a_failed_record_is_not_committed,
     FAIR transactions::a_fenced_producer_stays_fenced,
     STORMY transactions::transactions_are_whole_or_absent,
     STORMY pipelines::a_chain_of_pipelines_loses_and_doubles_nothing,
