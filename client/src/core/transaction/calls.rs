@@ -77,9 +77,8 @@ impl Transaction {
             Phase::Naming => Some(Duty::Name),
             Phase::Open | Phase::Ending { commit: true, .. } if self.failed.is_none() => {
                 let ends = matches!(self.phase, Phase::Ending { .. });
-                let registration = self.partitions.values().any(|known| !known);
                 match self.offsets.front() {
-                    _ if registration => Some(Duty::AddPartitions),
+                    _ if !self.unregistered.is_empty() => Some(Duty::AddPartitions),
                     _ if ends && quiet && planted(Defect::OffsetsAfterEnd) => {
                         Some(Duty::End { commit: true })
                     }
@@ -261,7 +260,7 @@ impl Transaction {
 
     /// Registers the partitions that the coordinator does not know of.
     fn add_partitions(&mut self, name: impl Fn(usize) -> TopicPartition) -> AddPartitionsToTxnRequest {
-        self.asked = self.partitions.iter().filter(|(_, known)| !**known).map(|(at, _)| *at).collect();
+        self.asked = self.unregistered.iter().copied().collect();
         let asked = self.asked.iter().map(|at| name(*at)).map(|p| (p.topic, p.partition));
         let topic = |(name, partitions)| AddPartitionsToTxnTopic { name, partitions };
         let identity = self.identity.unwrap_or(NOBODY);
@@ -354,7 +353,8 @@ impl Transaction {
                 if self.take(now, &duty, code, cluster) {
                     self.opened = true;
                     for at in std::mem::take(&mut self.asked) {
-                        self.partitions.insert(at, true);
+                        self.unregistered.remove(&at);
+                        self.admitted.insert(at);
                     }
                     self.change.admitted = true;
                 }

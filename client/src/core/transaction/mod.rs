@@ -88,8 +88,10 @@ pub(crate) struct Transaction {
     identity: Option<Identity>,
     phase: Phase,
     protocol: Protocol,
-    /// The partitions of this transaction, by their position in the producer's list, and whether the coordinator knows.
-    partitions: BTreeMap<usize, bool>,
+    /// The partitions that may be written to, by their position in the producer's list.
+    admitted: BTreeSet<usize>,
+    /// Those that the coordinator has to know of first.
+    unregistered: BTreeSet<usize>,
     /// Groups that the coordinator knows of.
     groups_added: BTreeSet<Str>,
     offsets: VecDeque<(u64, GroupOffsets)>,
@@ -144,7 +146,8 @@ impl Transaction {
             identity: None,
             phase: Phase::Naming,
             protocol: Protocol::V1,
-            partitions: BTreeMap::new(),
+            admitted: BTreeSet::new(),
+            unregistered: BTreeSet::new(),
             groups_added: BTreeSet::new(),
             offsets: VecDeque::new(),
             next_offsets: 0,
@@ -347,13 +350,16 @@ impl Transaction {
 
     /// A record for this partition has come in.
     pub(crate) fn enter(&mut self, partition: usize) {
-        let known = self.protocol == Protocol::V2 || planted(Defect::WriteUnregistered);
-        self.partitions.entry(partition).or_insert(known);
+        if self.protocol == Protocol::V2 || planted(Defect::WriteUnregistered) {
+            self.admitted.insert(partition);
+        } else if !self.admitted.contains(&partition) {
+            self.unregistered.insert(partition);
+        }
     }
 
     /// Whether batches of this partition may be sent.
     pub(crate) fn admits(&self, partition: usize) -> bool {
-        self.is_going_on() && self.partitions.get(&partition) == Some(&true)
+        self.is_going_on() && self.admitted.contains(&partition)
     }
 
     /// What batches are stamped with.
@@ -440,7 +446,8 @@ impl Transaction {
         self.failed = None;
         self.unknown = None;
         (self.touched, self.opened) = (false, false);
-        self.partitions.clear();
+        self.admitted.clear();
+        self.unregistered.clear();
         self.groups_added.clear();
         self.offsets.clear();
     }
