@@ -3,11 +3,7 @@
 //! A toy cluster takes the requests of the machine in, by the rules of Kafka's log for idempotent producers, and a seeded
 //! dice decides what happens next: records, answers, lost connections, leaders that move, time. At the end everything heals,
 //! and the logs are compared with what the deliveries were told (S1 to S5, L1).
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "says how many seeds ran, and how to replay one"
-)]
+#![allow(clippy::print_stdout, reason = "says how many seeds ran")]
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -34,6 +30,7 @@ use super::backoff::Random;
 use super::batch::{BatchOutcome, Ticket};
 use super::compression::Loan;
 use super::producer::Producer;
+use super::seeds::run_seeds;
 use super::{Answer, Ask, Dial, Input, Lane, Link, Machine, Now, Work};
 use crate::config::{ClientConfig, ProducerConfig};
 use crate::error::{Error, ErrorKind, Outcome};
@@ -461,17 +458,9 @@ fn run(seed: u64) -> [usize; 3] {
 /// connections get lost, replicas are missing, time runs out, limits change.
 #[test]
 fn a_producer_alone_keeps_its_promises_whatever_happens() {
-    let seeds = std::env::var("OTTLA_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let (seeds, runs) = run_seeds("the producer", 200, run);
     let mut done = [0; 3];
-    for seed in 0..seeds {
-        match std::panic::catch_unwind(|| run(seed)) {
-            Ok(more) => done.iter_mut().zip(more).for_each(|(done, more)| *done += more),
-            Err(cause) => {
-                eprintln!("replay: seed {seed} of the producer alone");
-                std::panic::resume_unwind(cause);
-            }
-        }
-    }
+    runs.into_iter().for_each(|more| done.iter_mut().zip(more).for_each(|(done, more)| *done += more));
     let [records, splits, lent] = done;
     assert!(records > 100, "the runs send records");
     assert!(splits > 10, "batches are split");
@@ -492,24 +481,14 @@ fn a_link_that_sleeps_has_nothing_to_do() {
 #[cfg(ottla_planted)]
 #[test]
 fn planted_defects_are_caught() {
-    use crate::planted::{Defect, plant};
-    let quiet = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut missed = Vec::new();
-    for defect in [
+    use crate::core::seeds::catch_planted;
+    use crate::planted::Defect;
+    let defects = [
         Defect::SequenceReused,
         Defect::RetryAtTheBack,
         Defect::WideWindow,
         Defect::FalseNotWritten,
         Defect::SilentExpiry,
-    ] {
-        plant(Some(defect));
-        match (0..600).find(|seed| std::panic::catch_unwind(|| run(*seed)).is_err()) {
-            Some(seed) => println!("{defect:?}: caught at seed {seed}"),
-            None => missed.push(defect),
-        }
-    }
-    plant(None);
-    std::panic::set_hook(quiet);
-    assert!(missed.is_empty(), "not caught: {missed:?}");
+    ];
+    catch_planted(&defects, 600, run);
 }

@@ -35,6 +35,8 @@ pub(crate) mod producer;
 mod queue;
 mod resets;
 pub(crate) mod saying;
+#[cfg(test)]
+mod seeds;
 mod sequence;
 mod session;
 mod settling;

@@ -3,11 +3,7 @@
 //! A toy broker keeps a classic group and its offsets by Kafka's rules, and a seeded dice decides what happens next: records,
 //! answers, lost connections, members that crash, leave and come, time. C1 to C6 are judged as it goes; at the end everything
 //! heals, and every record must have been delivered and committed.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "says how many seeds ran, and how to replay one"
-)]
+#![allow(clippy::print_stdout, reason = "says how many seeds ran")]
 
 use std::collections::BTreeSet;
 
@@ -22,6 +18,7 @@ use super::*;
 use crate::config::Assignor;
 use crate::core::Ask;
 use crate::core::backoff::Random;
+use crate::core::seeds::run_seeds;
 
 const MEMBERS: usize = 3;
 const PARTITIONS: i32 = 4;
@@ -651,17 +648,8 @@ fn run(seed: u64) -> usize {
 
 #[test]
 fn consumers_alone_keep_their_promises_whatever_happens() {
-    let seeds = std::env::var("OTTLA_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
-    let mut records = 0;
-    for seed in 0..seeds {
-        match std::panic::catch_unwind(|| run(seed)) {
-            Ok(delivered) => records += delivered,
-            Err(cause) => {
-                eprintln!("replay: seed {seed} of the consumers alone");
-                std::panic::resume_unwind(cause);
-            }
-        }
-    }
+    let (seeds, runs) = run_seeds("the consumers", 60, run);
+    let records = runs.into_iter().sum::<usize>();
     assert!(records > 100, "the runs deliver records");
     println!("{seeds} seeds, {records} records");
 }
@@ -670,19 +658,8 @@ fn consumers_alone_keep_their_promises_whatever_happens() {
 #[cfg(ottla_planted)]
 #[test]
 fn planted_defects_are_caught() {
-    use crate::planted::plant;
-    let quiet = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut missed = Vec::new();
-    for defect in [Defect::CommitLent, Defect::CommitAfterRevoke, Defect::StaleFetch, Defect::ErrorIsNoOffset]
-    {
-        plant(Some(defect));
-        match (0..600).find(|seed| std::panic::catch_unwind(|| run(*seed)).is_err()) {
-            Some(seed) => println!("{defect:?}: caught at seed {seed}"),
-            None => missed.push(defect),
-        }
-    }
-    plant(None);
-    std::panic::set_hook(quiet);
-    assert!(missed.is_empty(), "not caught: {missed:?}");
+    use crate::core::seeds::catch_planted;
+    let defects =
+        [Defect::CommitLent, Defect::CommitAfterRevoke, Defect::StaleFetch, Defect::ErrorIsNoOffset];
+    catch_planted(&defects, 600, run);
 }

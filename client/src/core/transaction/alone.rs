@@ -4,11 +4,7 @@
 //! seeded dice decides what happens next: records, offsets, ends, answers, lost connections, requests that arrive long
 //! after their connection is gone, time. At the end everything heals, and what a reader of committed records sees is compared with what
 //! the application was told (S2 to S6).
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "says how many seeds ran, and how to replay one"
-)]
+#![allow(clippy::print_stdout, reason = "says how many seeds ran")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test starts its clock somewhere")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,6 +23,7 @@ use crate::core::accumulator::{Entrant, Place, Refusal};
 use crate::core::backoff::Random;
 use crate::core::batch::{BatchOutcome, Ticket};
 use crate::core::producer::Producer;
+use crate::core::seeds::run_seeds;
 use crate::core::{Answer, Ask, Dial, Input, Link, Machine, Now, TopicPartition, Work};
 use crate::error::{Error, ErrorKind};
 
@@ -843,17 +840,9 @@ fn run(seed: u64) -> (usize, usize) {
 
 #[test]
 fn transactions_alone_are_seen_as_a_whole_or_not_at_all() {
-    let seeds = std::env::var("OTTLA_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let (seeds, runs) = run_seeds("the transactions", 200, run);
     let (mut committed, mut not) = (0, 0);
-    for seed in 0..seeds {
-        match std::panic::catch_unwind(|| run(seed)) {
-            Ok((yes, no)) => (committed, not) = (committed + yes, not + no),
-            Err(cause) => {
-                eprintln!("replay: seed {seed} of the transactions alone");
-                std::panic::resume_unwind(cause);
-            }
-        }
-    }
+    runs.into_iter().for_each(|(yes, no)| (committed, not) = (committed + yes, not + no));
     assert!(committed > 100 && not > 100, "the runs commit and abort");
     println!("{seeds} seeds, {committed} transactions committed, {not} not");
 }
@@ -862,24 +851,14 @@ fn transactions_alone_are_seen_as_a_whole_or_not_at_all() {
 #[cfg(ottla_planted)]
 #[test]
 fn planted_defects_of_transactions_are_caught() {
-    use crate::planted::{Defect, plant};
-    let quiet = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut missed = Vec::new();
-    for defect in [
+    use crate::core::seeds::catch_planted;
+    use crate::planted::Defect;
+    let defects = [
         Defect::EpochKept,
         Defect::CommitDespiteFailure,
         Defect::WriteUnregistered,
         Defect::UnknownIsCommitted,
         Defect::OffsetsAfterEnd,
-    ] {
-        plant(Some(defect));
-        match (0..2_000).find(|seed| std::panic::catch_unwind(|| run(*seed)).is_err()) {
-            Some(seed) => println!("{defect:?}: caught at seed {seed}"),
-            None => missed.push(defect),
-        }
-    }
-    plant(None);
-    std::panic::set_hook(quiet);
-    assert!(missed.is_empty(), "not caught: {missed:?}");
+    ];
+    catch_planted(&defects, 2_000, run);
 }
