@@ -114,14 +114,15 @@ impl Judge {
 
     /// Every record of every partition, from the start to the high watermark.
     pub async fn read(&self, topic: &str) -> Result<BTreeMap<i32, Vec<FoundRecord>>, Failure> {
-        retrying(format!("read {topic}"), || Box::pin(self.try_read(topic))).await
+        retrying(format!("read {topic}"), || Box::pin(self.try_read(topic, Isolation::Uncommitted))).await
     }
 
     /// Every record that a reader of committed ones sees, partition by partition. Nothing may be open any more: the last
     /// stable offset is waited for.
     pub async fn read_committed(&self, topic: &str) -> Result<Vec<FoundRecord>, Failure> {
-        retrying(format!("read what is committed of {topic}"), || Box::pin(self.try_read_committed(topic)))
-            .await
+        let what = format!("read what is committed of {topic}");
+        let log = retrying(what, || Box::pin(self.try_read(topic, Isolation::Committed))).await?;
+        Ok(log.into_values().flatten().collect())
     }
 
     /// The offsets that a group has committed; partitions without a commit are left out.
@@ -166,24 +167,18 @@ impl Judge {
         Ok(leaders)
     }
 
-    async fn try_read(&self, topic: &str) -> Result<BTreeMap<i32, Vec<FoundRecord>>, Failure> {
+    async fn try_read(
+        &self,
+        topic: &str,
+        isolation: Isolation,
+    ) -> Result<BTreeMap<i32, Vec<FoundRecord>>, Failure> {
         let metadata = self.metadata(Some(topic)).await?;
         let mut log = BTreeMap::new();
         for (partition, leader) in leaders(&metadata, topic)? {
             let mut leader = self.node(&metadata, leader).await?;
-            log.insert(partition, leader.read(topic, partition, Isolation::Uncommitted).await?);
+            log.insert(partition, leader.read(topic, partition, isolation).await?);
         }
         Ok(log)
-    }
-
-    async fn try_read_committed(&self, topic: &str) -> Result<Vec<FoundRecord>, Failure> {
-        let metadata = self.metadata(Some(topic)).await?;
-        let mut records = Vec::new();
-        for (partition, leader) in leaders(&metadata, topic)? {
-            let mut leader = self.node(&metadata, leader).await?;
-            records.extend(leader.read(topic, partition, Isolation::Committed).await?);
-        }
-        Ok(records)
     }
 
     async fn try_committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>, Failure> {

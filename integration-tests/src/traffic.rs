@@ -7,7 +7,9 @@ use crate::backend::Backend;
 use crate::checks::{Ending, History};
 use crate::record::RecordId;
 use crate::{Failure, ensure, fail};
-use ottla::{Consumer, Delivery, ErrorKind, Outcome, Payload, Record, Topic};
+use ottla::{
+    Client, Consumer, Delivery, ErrorKind, IsolationLevel, Outcome, Payload, Pipeline, Record, Topic, When,
+};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
@@ -141,4 +143,31 @@ pub async fn look_at_commits(
         history.committed(partition, offset);
     }
     Ok(())
+}
+
+/// A pipeline that reads a topic as a member of a group, and is missed soon when it crashes. `patience`: what it has sent, or
+/// its offsets, keep others waiting for as long then.
+pub fn pipeline(
+    client: &Client,
+    group: &str,
+    from: &str,
+    transactional_id: &str,
+    patience: Duration,
+) -> Result<Pipeline, ottla::Error> {
+    let consumer = client
+        .consumer()
+        .group(group)
+        .subscribe([from])
+        .isolation_level(IsolationLevel::ReadCommitted)
+        .session_timeout(Duration::from_secs(6))
+        .heartbeat_interval(Duration::from_secs(1))
+        .commit_when(When::Manual)
+        .build()?;
+    let producer = client
+        .producer()
+        .linger(Duration::from_millis(2))
+        .transactional_id(transactional_id)
+        .transaction_timeout(patience)
+        .build_transactional()?;
+    Pipeline::new(consumer, producer)
 }

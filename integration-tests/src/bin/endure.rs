@@ -4,8 +4,9 @@
 //! disturbs the cluster meanwhile is `on-kafka --storm`. Invariant: the verdict comes from the log, not from the client.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line tool speaks on both
 
-use ottla::{Client, Deliveries, IsolationLevel, OwnedRecord, Payload, Pipeline, Reset, Transaction, When};
+use ottla::{Client, Deliveries, IsolationLevel, OwnedRecord, Payload, Reset, Transaction};
 use ottla_integration_tests::judge::{self, Judge};
+use ottla_integration_tests::traffic;
 use ottla_integration_tests::{Failure, ensure, fail};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -231,23 +232,9 @@ async fn pipeline(options: &Options) -> Result<(), Failure> {
 /// The pipeline's own process: copies until it is killed.
 async fn work(options: &Options) -> Result<(), Failure> {
     loop {
-        let client = client(options)?;
-        let consumer = client
-            .consumer()
-            .group(&options.to)
-            .subscribe([&options.from])
-            .isolation_level(IsolationLevel::ReadCommitted)
-            .session_timeout(Duration::from_secs(6))
-            .heartbeat_interval(Duration::from_secs(1))
-            .commit_when(When::Manual)
-            .build()?;
-        let producer = client
-            .producer()
-            .linger(Duration::from_millis(2))
-            .transactional_id(&options.to)
-            .transaction_timeout(Duration::from_secs(20))
-            .build_transactional()?;
-        let mut pipeline = Pipeline::new(consumer, producer)?;
+        let id = &options.to;
+        let mut pipeline =
+            traffic::pipeline(&client(options)?, id, &options.from, id, Duration::from_secs(20))?;
         let copy = async |records: &[OwnedRecord], transaction: &Transaction<'_>| {
             let topic = transaction.topic(&options.to);
             for record in records {

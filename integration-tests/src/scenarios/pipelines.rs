@@ -3,8 +3,9 @@
 use crate::backend::Backend;
 use crate::random::Random;
 use crate::record::RecordId;
+use crate::traffic::pipeline;
 use crate::{Failure, ensure, fail};
-use ottla::{IsolationLevel, OwnedRecord, Payload, Pipeline, Step, Transaction, When};
+use ottla::{OwnedRecord, Payload, Pipeline, Step, Transaction};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -103,23 +104,7 @@ impl Worker {
 
     fn start(&self, id: &str) -> Result<Pipeline, Failure> {
         let client = self.backend.client().build()?;
-        let consumer = client
-            .consumer()
-            .group(&self.group)
-            .subscribe([&self.from])
-            .isolation_level(IsolationLevel::ReadCommitted)
-            .session_timeout(Duration::from_secs(6))
-            .heartbeat_interval(Duration::from_secs(1))
-            .commit_when(When::Manual)
-            .build()?;
-        let producer = client
-            .producer()
-            .linger(Duration::from_millis(2))
-            .transactional_id(id)
-            // A crashed member's offsets keep its successor waiting for as long.
-            .transaction_timeout(Duration::from_secs(10))
-            .build_transactional()?;
-        let pipeline = Pipeline::new(consumer, producer)?;
+        let pipeline = pipeline(&client, &self.group, &self.from, id, Duration::from_secs(10))?;
         self.backend.watch(pipeline.probe());
         Ok(pipeline)
     }
