@@ -11,8 +11,9 @@ use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::frame::{Frame, decode, decode_response_header, encode_request, next_frame};
 use ottla_protocol::messages::{
     ApiVersionsRequest, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, FetchPartition,
-    FetchRequest, FetchTopic, FetchedPartition, FindCoordinatorRequest, MetadataRequest, MetadataResponse,
-    MetadataTopic, OffsetFetchRequest, OffsetFetchTopic,
+    FetchRequest, FetchTopic, FetchedPartition, FindCoordinatorRequest, ListOffsetsPartition,
+    ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataResponse, MetadataTopic,
+    OffsetFetchRequest, OffsetFetchTopic,
 };
 use ottla_protocol::records::{DECOMPRESSED_BYTES_MAX, Decompressor, batches};
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const RETRY_LIMIT: Duration = Duration::from_secs(60);
+/// What a request for offsets names the end of a partition.
+const LATEST: i64 = -1;
 const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A connected byte stream.
@@ -294,11 +297,12 @@ impl Peer {
         partition: i32,
         isolation: Isolation,
     ) -> Result<Vec<FoundRecord>, Failure> {
+        let end = self.end(topic, partition).await?;
         let (mut records, mut decompressor) = (Vec::new(), Decompressor::new());
         let mut next = 0;
         loop {
             let fetched = self.fetch(topic, partition, next, isolation).await?;
-            let (end, stable) = (fetched.high_watermark, fetched.last_stable_offset);
+            let stable = fetched.last_stable_offset;
             next = take_records(fetched, next, &mut decompressor, &mut records)?;
             if next >= end {
                 return Ok(records);
@@ -306,6 +310,21 @@ impl Peer {
             let stuck = isolation == Isolation::Committed && next >= stable;
             ensure!(!stuck, "a transaction is open in {topic} {partition} at {next}");
         }
+    }
+
+    /// The high watermark. A leader that is new may know less of it than the one before, and what that one acknowledged would
+    /// look lost: asked for offsets it says so (KIP-207), a fetch would just end early.
+    async fn end(&mut self, topic: &str, partition: i32) -> Result<i64, Failure> {
+        let of = ListOffsetsPartition { partition_index: partition, timestamp: LATEST, ..Default::default() };
+        let topics =
+            vec![ListOffsetsTopic { name: topic.into(), partitions: vec![of], ..Default::default() }];
+        let answer =
+            self.ask(&ListOffsetsRequest { replica_id: -1, topics, ..Default::default() }, 7).await?;
+        let Some(listed) = answer.topics.into_iter().flat_map(|topic| topic.partitions).next() else {
+            fail!("{topic} {partition} is not in the answer");
+        };
+        ensure!(listed.error_code.is_ok(), "{:?}", listed.error_code);
+        Ok(listed.offset)
     }
 
     async fn fetch(
