@@ -24,7 +24,7 @@ use super::epochs::Question;
 use super::fetch::{Fetch, Fetched, Positions};
 use super::group::{Group, GroupEvent};
 use super::offsets::{CommitId, Found, Offsets};
-use super::positions::{Chunk, Failure, Lease, Place, Position};
+use super::positions::{Failure, Lease, Place, Position};
 use super::saying::Saying;
 use super::{Dial, Input, Lane, Link, Machine, Now, TopicPartition, Work};
 use crate::config::{ClientConfig, ConsumerConfig, Reset, Source, When};
@@ -249,70 +249,6 @@ impl Consumer {
         let mut metrics = ConsumerMetrics { records: self.read, lag, ..ConsumerMetrics::default() };
         self.fetch.measure(&mut metrics);
         metrics
-    }
-
-    // What the application takes.
-
-    /// Whether there is something to take: records, an error, or the end.
-    pub(crate) fn has_next(&self) -> bool {
-        self.closing
-            || self.ended.is_some()
-            || !self.failures.is_empty()
-            || self.queue.iter().any(|partition| self.is_deliverable(partition))
-    }
-
-    fn is_deliverable(&self, partition: &TopicPartition) -> bool {
-        self.positions
-            .get(partition)
-            .is_some_and(|position| !position.lease.is_paused() && !position.waiting.is_empty())
-    }
-
-    /// The next chunk, or an error. What was taken before is no longer held. `None`: wait, or the consumer is closed.
-    pub(crate) fn take(&mut self, now: Instant) -> Option<Result<Chunk, Error>> {
-        self.fetch.release(std::mem::take(&mut self.lent));
-        self.waiting = false;
-        if self.closing {
-            return None;
-        }
-        while let Some(failure) = self.failures.pop_front() {
-            if failure.lease.is_none_or(|lease| !lease.is_recalled()) {
-                return Some(Err(failure.error));
-            }
-        }
-        if let Some(error) = &self.ended {
-            return Some(Err(error.clone()));
-        }
-        let Some(at) = self.queue.iter().position(|partition| self.is_deliverable(partition)) else {
-            // The application waits, and is not to blame for the time.
-            self.waiting = true;
-            self.step(now);
-            return None;
-        };
-        let partition = self.queue.remove(at)?;
-        let position = self.positions.get_mut(&partition)?;
-        let mut chunk = position.waiting.pop_front()?;
-        position.waiting_bytes = position.waiting_bytes.saturating_sub(chunk.records.len());
-        chunk.uncommitted = position.uncommitted;
-        self.lent = chunk.records.len();
-        self.step(now);
-        Some(Ok(chunk))
-    }
-
-    /// A partition was paused in the middle of a chunk: what was not delivered of it waits for the resumption.
-    pub(crate) fn give_back(&mut self, now: Instant, mut chunk: Chunk, from: i64) {
-        let holds = |position: &&mut Position| Arc::ptr_eq(&position.lease, &chunk.lease);
-        if let Some(position) = self.positions.get_mut(&chunk.partition).filter(holds) {
-            chunk.from = from;
-            self.lent = 0;
-            position.waiting_bytes += chunk.records.len();
-            self.queue.push_front(chunk.partition.clone());
-            position.waiting.push_front(chunk);
-        }
-        self.step(now);
-    }
-
-    pub(crate) fn is_closing(&self) -> bool {
-        self.closing
     }
 
     // How it ends.

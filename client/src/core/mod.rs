@@ -21,6 +21,7 @@ mod commits;
 pub(crate) mod compression;
 pub(crate) mod consumer;
 pub(crate) mod coordinator;
+mod delivery;
 mod epochs;
 pub(crate) mod fetch;
 mod fill;

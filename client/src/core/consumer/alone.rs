@@ -18,6 +18,7 @@ use super::*;
 use crate::config::Assignor;
 use crate::core::Ask;
 use crate::core::backoff::Random;
+use crate::core::positions::Chunk;
 use crate::core::seeds::run_seeds;
 
 const MEMBERS: usize = 3;
