@@ -52,6 +52,7 @@ mod world;
 #[cfg(feature = "unstable-world")]
 pub mod world;
 
+pub use self::core::group::GroupMetadata;
 pub use admin::{
     Admin, ClusterDescription, CommittedOffset, CreatedTopic, GroupDescription, GroupListing, GroupMember,
     ListedOffset, NewTopic, Node, OffsetSpec, PartitionDescription, Results, TopicDescription,
@@ -72,6 +73,6 @@ pub use ottla_protocol::records::{Codec, Compression, Header};
 pub use ottla_protocol::wire::Uuid;
 pub use pipeline::{Pipeline, Step};
 pub use producer::{
-    CloseReport, Deliveries, Delivery, Enqueue, Full, GroupMetadata, Offset, Payload, Previous, Producer,
+    CloseReport, Deliveries, Delivery, Enqueue, Full, Monitor, Offset, Payload, Previous, Producer,
     RecordMetadata, Topic, Transaction, TransactionTopic, TransactionalProducer,
 };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::consumer::{Consumer, Control, OwnedRecord};
 use crate::error::{Error, ErrorKind};
-use crate::producer::{Previous, Transaction, TransactionalProducer};
+use crate::producer::{Monitor, Previous, Transaction, TransactionalProducer};
 
 /// Reads records, has them worked on, and writes the results: each input record has its effect exactly once, as far as it is
 /// seen by readers with [`IsolationLevel::ReadCommitted`](crate::IsolationLevel::ReadCommitted) (KIP-447).
@@ -154,14 +154,20 @@ impl Pipeline {
         self.consumer.control()
     }
 
-    /// Aborts what is open, leaves the group and ends all connections, within `deadline`.
+    /// Tells metrics and events of the producer, to other tasks as well.
+    pub fn monitor(&self) -> Monitor {
+        self.producer.monitor()
+    }
+
+    /// Aborts what is open, leaves the group and ends all connections, within `deadline`: half of it at most is for the
+    /// transaction, so that the group learns of it even if the transaction's coordinator is gone.
     ///
     /// # Errors
     /// As [`Consumer::close`].
     pub async fn close(self, deadline: Duration) -> Result<(), Error> {
         let until = tokio::time::Instant::now() + deadline;
         // Its transaction ends first, so that whoever gets the partitions need not wait for it.
-        self.producer.close(deadline).await;
+        self.producer.close(deadline / 2).await;
         self.consumer.close(until.saturating_duration_since(tokio::time::Instant::now())).await
     }
 

@@ -8,41 +8,41 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::TopicPartition;
 use super::consumer::Consumer;
+use super::group::GroupMetadata;
+use super::offsets::Committed;
 use super::positions::{Lease, Place};
-use super::transaction::{GroupOffsets, NextOffset};
+use super::transaction::GroupOffsets;
 use crate::error::{Error, ErrorKind};
 
 impl Consumer {
-    /// The offsets behind what was delivered under these leases.
-    pub(crate) fn hand_over(&self, delivered: &[(Arc<Lease>, i64)]) -> Result<GroupOffsets, Error> {
+    /// On behalf of whom offsets can be committed now.
+    pub(crate) fn group_metadata(&self) -> Result<GroupMetadata, Error> {
         let Some((group, _)) = &self.group else {
             let message = "a consumer without a group has no offsets to put into a transaction";
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         };
-        let superseded = |what: &str| {
-            Error::new(
-                ErrorKind::Superseded,
-                format!("group {}: {what} since the records were read", group.id()),
-            )
-        };
-        let identity = group.identity().ok_or_else(|| superseded("the membership has ended"))?;
-        let mut offsets: BTreeMap<TopicPartition, NextOffset> = BTreeMap::new();
+        group.identity().ok_or_else(|| {
+            let message = format!("group {}: the consumer is no member of it at the moment", group.id());
+            Error::new(ErrorKind::Superseded, message)
+        })
+    }
+
+    /// The offsets behind what was delivered under these leases.
+    pub(crate) fn hand_over(&self, delivered: &[(Arc<Lease>, i64)]) -> Result<GroupOffsets, Error> {
+        let metadata = self.group_metadata()?;
+        let mut offsets = BTreeMap::new();
         for (lease, offset) in delivered {
             let holds = self.positions.iter().find(|(_, position)| Arc::ptr_eq(&position.lease, lease));
-            let (partition, position) =
-                holds.ok_or_else(|| superseded("a partition was taken away, or is read from elsewhere,"))?;
-            let leader_epoch = Some(position.epochs.before(*offset)).filter(|epoch| *epoch >= 0);
-            offsets.insert(partition.clone(), NextOffset { offset: *offset, leader_epoch });
+            let (partition, position) = holds.ok_or_else(|| {
+                let what =
+                    "a partition was taken away, or is read from elsewhere, since its records were read";
+                Error::new(ErrorKind::Superseded, format!("group {}: {what}", metadata.group))
+            })?;
+            let leader_epoch = position.epochs.before(*offset);
+            offsets.insert(partition.clone(), Committed { offset: *offset, leader_epoch, metadata: None });
         }
-        Ok(GroupOffsets {
-            group: identity.group,
-            generation: identity.generation,
-            member: identity.member_id,
-            instance: identity.instance_id,
-            offsets,
-        })
+        Ok(GroupOffsets { metadata, offsets })
     }
 
     /// Reads again what was delivered under these leases and is not finished. What was given up meanwhile is somebody

@@ -24,7 +24,7 @@ use ottla_protocol::wire::{Str, Uuid};
 use super::ask::{Answer, Ask};
 use super::backoff::Backoff;
 use super::cluster::Cluster;
-use super::group::{Group, Identity};
+use super::group::{Group, GroupMetadata};
 use super::{Lane, Link, Request, TopicPartition, Work};
 use crate::config::{ClientConfig, ConsumerConfig};
 use crate::error::{Error, ErrorKind};
@@ -80,7 +80,7 @@ struct Flight<T> {
     link: Link,
     content: BTreeMap<TopicPartition, T>,
     names: BTreeMap<Uuid, Str>,
-    identity: Option<Identity>,
+    identity: Option<GroupMetadata>,
 }
 
 /// What an answer says of one partition.
@@ -107,7 +107,7 @@ pub(crate) struct Offsets {
     commit_after: Option<Instant>,
     commit_backoff: Backoff,
     /// Under which a commit was refused: it is of no use any more.
-    refused: Option<Identity>,
+    refused: Option<GroupMetadata>,
     calls: BTreeMap<CommitId, Call>,
 
     sought: BTreeMap<TopicPartition, u64>,
@@ -315,7 +315,7 @@ impl Offsets {
     fn ask_to_commit(
         &mut self,
         link: Link,
-        identity: Identity,
+        identity: GroupMetadata,
         cluster: &mut Cluster,
     ) -> Result<Work, Error> {
         let ids = topic_ids(self.waiting.keys(), cluster);
@@ -671,7 +671,7 @@ fn is_worth_a_retry(code: ErrorCode) -> bool {
     of_member || code.is_retriable() || code.needs_refresh()
 }
 
-fn judge_commit(code: ErrorCode, partition: &TopicPartition, identity: Option<&Identity>) -> Verdict {
+fn judge_commit(code: ErrorCode, partition: &TopicPartition, identity: Option<&GroupMetadata>) -> Verdict {
     let is_member = identity.is_some_and(|identity| identity.generation >= 0);
     match code {
         ErrorCode::NONE => Verdict::Done,

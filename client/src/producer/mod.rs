@@ -5,6 +5,7 @@
 
 mod delivery;
 mod intercepted;
+mod monitor;
 mod transaction;
 
 use std::future::Future;
@@ -32,9 +33,8 @@ use crate::event::Event;
 use crate::metrics::ProducerMetrics;
 use crate::world::pause;
 pub use delivery::{Deliveries, Delivery, RecordMetadata};
-pub use transaction::{
-    GroupMetadata, Offset, Previous, Transaction, TransactionTopic, TransactionalProducer,
-};
+pub use monitor::Monitor;
+pub use transaction::{Offset, Previous, Transaction, TransactionTopic, TransactionalProducer};
 
 type Door = Shared<Machine<delivery::Promise>>;
 
@@ -208,18 +208,12 @@ impl Producer {
     /// # Errors
     /// When the producer is closed or broken, and all events are taken.
     pub async fn next_event(&self) -> Result<Event, Error> {
-        loop {
-            if let Some(event) = self.0.door.with(|machine, _| machine.take_event())?? {
-                return Ok(event);
-            }
-            pause(&*self.0.door.world).await;
-            self.0.door.until(|machine| machine.has_event()).await?;
-        }
+        self.monitor().next_event().await
     }
 
     /// What the producer has done so far, in numbers. Never waits.
     pub fn metrics(&self) -> ProducerMetrics {
-        self.0.door.with_hot(|machine| (machine.metrics(), Then::Nothing)).unwrap_or_default()
+        self.monitor().metrics()
     }
 
     /// For a simulator: says who sleeps although there is something to do.

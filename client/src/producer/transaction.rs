@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use ottla_protocol::wire::Str;
 
-use super::{CloseReport, Enqueue, Full, Payload, Producer, RecordMetadata, Topic};
+use super::{CloseReport, Enqueue, Full, Monitor, Payload, Producer, RecordMetadata, Topic};
 use crate::config::ProducerBuilder;
 use crate::core::TopicPartition;
-use crate::core::transaction::{End, GroupOffsets, NextOffset};
+use crate::core::group::GroupMetadata;
+use crate::core::offsets::Committed;
+use crate::core::transaction::{End, GroupOffsets};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::ProducerMetrics;
 use crate::producer::Delivery;
@@ -76,29 +78,6 @@ pub struct Offset<'a> {
     pub leader_epoch: Option<i32>,
 }
 
-/// Which member of which group offsets are committed for. A member that is out of date is refused, so that no other
-/// one's work is done twice (KIP-447).
-///
-/// ```
-/// // A group that nobody is a member of: offsets are kept there, and partitions are assigned by hand.
-/// let alone = ottla::GroupMetadata::of_no_member("billing");
-/// # let _ = alone;
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupMetadata {
-    pub(crate) group: Str,
-    pub(crate) generation: i32,
-    pub(crate) member: Str,
-    pub(crate) instance: Option<Str>,
-}
-
-impl GroupMetadata {
-    /// The offsets of a group without saying on behalf of which member. Nothing fences a second reader then.
-    pub fn of_no_member(group: &str) -> Self {
-        Self { group: Str::from(group), generation: -1, member: Str::default(), instance: None }
-    }
-}
-
 impl ProducerBuilder {
     /// Checks the settings and starts a producer of transactions. Its identity is asked for in the background from now
     /// on, which fences a producer that was started with the same `transactional.id` before.
@@ -145,6 +124,11 @@ impl TransactionalProducer {
     /// What the producer has done so far, in numbers. Never waits.
     pub fn metrics(&self) -> ProducerMetrics {
         self.producer.metrics()
+    }
+
+    /// A handle that tells metrics and events also while a transaction is open, and to other tasks.
+    pub fn monitor(&self) -> Monitor {
+        self.producer.monitor()
     }
 
     /// Runs `work` in a transaction, which is committed when it returns `Ok` and aborted when it returns an error. Dropping
@@ -234,8 +218,8 @@ impl Transaction<'_> {
         TransactionTopic { topic: self.producer.producer.topic(name), transaction: std::marker::PhantomData }
     }
 
-    /// Commits offsets of a group with this transaction: they count as committed when it is, and not before. Waits for the
-    /// coordinators, at most `max.block.ms`. Dropping the future leaves the offsets in the transaction.
+    /// Commits offsets of a group with this transaction: they count as committed when it is, and not before. The group's
+    /// metadata comes from [`Consumer::group_metadata`](crate::Consumer::group_metadata). Waits for the coordinators, at most `max.block.ms`. Dropping the future leaves the offsets in the transaction.
     ///
     /// # Errors
     /// [`ErrorKind::Superseded`] when the member is out of date (abort, and read again from what is committed),
@@ -253,13 +237,13 @@ impl Transaction<'_> {
                 return Err(Error::new(ErrorKind::InvalidArgument, message));
             }
             let at = TopicPartition { topic: Str::from(topic), partition };
-            next.insert(at, NextOffset { offset, leader_epoch });
+            let leader_epoch = leader_epoch.unwrap_or(-1);
+            next.insert(at, Committed { offset, leader_epoch, metadata: None });
         }
         if next.is_empty() {
             return Ok(());
         }
-        let GroupMetadata { group, generation, member, instance } = group.clone();
-        self.hand_in(GroupOffsets { group, generation, member, instance, offsets: next }).await
+        self.hand_in(GroupOffsets { metadata: group.clone(), offsets: next }).await
     }
 
     /// Commits, and these offsets with it.
@@ -273,7 +257,7 @@ impl Transaction<'_> {
     }
 
     async fn hand_in(&self, offsets: GroupOffsets) -> Result<(), Error> {
-        let name = offsets.group.clone();
+        let name = offsets.metadata.group.clone();
         let door = &self.producer.producer.0.door;
         let number = door.with(|machine, now| machine.send_offsets(now, offsets))??;
         pause(&*door.world).await;
@@ -359,6 +343,16 @@ impl TransactionTopic<'_> {
     /// The topic's name.
     pub fn name(&self) -> &str {
         self.topic.name()
+    }
+
+    /// As [`Topic::pin_partitions`]: it outlasts the transaction.
+    pub fn pin_partitions(&self, partitions: usize) {
+        self.topic.pin_partitions(partitions);
+    }
+
+    /// As [`Topic::partition_bytes`].
+    pub fn partition_bytes(&self) -> Vec<u64> {
+        self.topic.partition_bytes()
     }
 
     /// As [`Topic::enqueue`]. The delivery resolves when the record is in the log; it is seen when the transaction is

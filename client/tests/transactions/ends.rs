@@ -405,3 +405,27 @@ async fn after_every_ok_the_transaction_is_in_the_log() {
         }
     }
 }
+
+/// Keys of a topic that is pinned stay where they are, in this transaction and in the next.
+#[tokio::test]
+async fn a_topic_of_transactions_is_pinned_as_any_other() {
+    let (broker, client) = cluster(2).await;
+    let mut producer = producer(&client);
+    let send_keys = async |transaction: &ottla::Transaction<'_>, pins: bool| {
+        let topic = transaction.topic("t");
+        if pins {
+            topic.pin_partitions(1);
+        }
+        for key in 0..20_u8 {
+            let payload =
+                ottla::Payload { key: Some(&[key]), value: Some(b"v"), ..ottla::Payload::default() };
+            topic.send(payload).await?;
+        }
+        Ok::<_, ottla::Error>(topic.partition_bytes())
+    };
+    for pins in [true, false] {
+        let bytes = producer.run(async |transaction| send_keys(transaction, pins).await).await.unwrap();
+        assert!(bytes[0] > 0 && bytes[1] == 0, "{bytes:?}");
+    }
+    assert_eq!((broker.end_offset("t", 1), seen(&broker).await.len()), (Some(0), 40));
+}

@@ -1,11 +1,13 @@
 //! Consume, transform, produce: nothing is lost or done twice, wherever a step is given up or a group rebalances.
 
+use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use ottla::{
-    Client, ErrorCode, ErrorKind, IsolationLevel, OwnedRecord, Payload, Pipeline, Step, Transaction, When,
+    Assignor, Client, ConsumerBuilder, ErrorCode, ErrorKind, GroupMetadata, IsolationLevel, Offset,
+    OwnedRecord, Payload, Pipeline, Step, Transaction, When,
 };
 use ottla_broker::{Fault, TestBroker};
 use ottla_protocol::api::{Api, ApiKey};
@@ -21,20 +23,21 @@ fn pipeline(client: &Client, id: &str) -> Pipeline {
 }
 
 fn pipeline_of(client: &Client, id: &str, session: Duration) -> Pipeline {
-    let consumer = client
+    let producer =
+        client.producer().linger(Duration::ZERO).transactional_id(id).build_transactional().unwrap();
+    Pipeline::new(member(client).session_timeout(session).build().unwrap(), producer).unwrap()
+}
+
+/// The settings of a consumer whose offsets are committed by transactions.
+fn member(client: &Client) -> ConsumerBuilder {
+    client
         .consumer()
         .group("g")
         .subscribe(["in"])
         .isolation_level(IsolationLevel::ReadCommitted)
-        .session_timeout(session)
         .heartbeat_interval(Duration::from_millis(20))
         .fetch_max_wait(Duration::from_millis(20))
         .commit_when(When::Manual)
-        .build()
-        .unwrap();
-    let producer =
-        client.producer().linger(Duration::ZERO).transactional_id(id).build_transactional().unwrap();
-    Pipeline::new(consumer, producer).unwrap()
 }
 
 /// Fills both partitions of `in` with the numbers from 0 on.
@@ -72,6 +75,15 @@ async fn check(broker: &TestBroker, count: u32, what: &str) {
         (0..2).flat_map(|partition| (0..count).map(move |n| format!("{partition}:{n:03}"))).collect();
     assert_eq!(seen(broker).await, expected, "{what}");
     assert_eq!(offset(broker), Some(i64::from(count)), "{what}");
+}
+
+/// Polls a future until something is so.
+async fn until_polled(future: &mut (impl Future + Unpin), is_so: impl Fn() -> bool) {
+    tokio::select! {
+        biased;
+        _ = future => panic!("it has ended"),
+        () = until(is_so) => {}
+    }
 }
 
 /// Steps until everything is out.
@@ -235,6 +247,31 @@ async fn a_step_that_fails_is_worked_on_again_and_one_that_is_unknown_is_found_o
     }
 }
 
+/// The transaction's coordinator does not answer; the group is left all the same, so that others go on at once.
+#[tokio::test]
+async fn a_pipeline_that_cannot_end_its_transaction_leaves_its_group_in_time() {
+    let (broker, client) = cluster(2).await;
+    fill(&client, 2).await;
+    let mut pipeline = pipeline(&client, "p");
+    let monitor = pipeline.monitor();
+    let step = pipeline.step(1, WITHIN, async |records, t| copy(records, t).await);
+    in_time("a step", step).await.unwrap();
+    assert_eq!(monitor.metrics().records_written, 1);
+    broker.fault(Fault::on(ApiKey::END_TXN).always().swallow());
+    {
+        // It is given up while its records are on their way.
+        let step = pipeline.step(1, WITHIN, async |records, t| {
+            copy(records, t).await?;
+            std::future::pending::<Result<(), ottla::Error>>().await
+        });
+        let mut step = pin!(step);
+        until_polled(&mut step, || monitor.metrics().records_written == 2).await;
+    }
+    pipeline.close(Duration::from_secs(2)).await.unwrap();
+    assert!(broker.group("g").is_none_or(|group| group.members.is_empty()));
+    assert!(monitor.next_event().await.is_err(), "the producer is closed");
+}
+
 /// KIP-447: a broker that cannot fence a member would let its successor's work be done twice.
 #[tokio::test]
 async fn a_broker_that_cannot_fence_a_member_is_refused_by_name() {
@@ -310,4 +347,56 @@ async fn a_pipeline_that_takes_over_from_a_dead_one_loses_and_doubles_nothing() 
             check(&broker, 4, &format!("version {version}")).await;
         }
     }
+}
+
+/// Fault 31, KIP-447: by hand, as a pipeline does it. A member that has lost its partitions commits nothing for them.
+#[tokio::test]
+async fn offsets_of_a_zombie_are_refused() {
+    for version in VERSIONS {
+        let (broker, client) = cluster(version).await;
+        fill(&client, 1).await;
+        // Which gives up everything when another one comes.
+        let eager = || member(&client).assignors([Assignor::Range]).build().unwrap();
+        let mut zombie = eager();
+        let batch = in_time("records", zombie.recv_batch(10, WITHIN)).await.unwrap().unwrap();
+        let before = zombie.group_metadata().unwrap();
+        assert_eq!(zombie.control().group_metadata().unwrap(), before);
+        let record = batch.records.first().unwrap();
+        let next = || {
+            [Offset {
+                topic: "in",
+                partition: record.partition(),
+                next: record.offset() + 1,
+                leader_epoch: None,
+            }]
+        };
+        let successor = eager();
+        let joined =
+            || broker.group("g").is_some_and(|group| group.members.len() == 2 && group.state == "Stable");
+        until(joined).await;
+
+        // Who it was when it read them is refused, and who it is now does not speak for them.
+        let mut producer = producer(&client);
+        let transaction = producer.begin().await.unwrap();
+        send(&transaction, "twice").await.unwrap();
+        let refused = in_time("the offsets", transaction.send_offsets(&before, next())).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Superseded, "version {version}: {refused}");
+        let aborted = in_time("the commit", transaction.commit()).await.unwrap_err();
+        assert_eq!(aborted.kind(), ErrorKind::Aborted, "version {version}: {aborted}");
+        let lost = zombie.group_metadata().unwrap_err();
+        assert_eq!(lost.kind(), ErrorKind::Superseded, "version {version}: {lost}");
+        assert_eq!(offset(&broker), None, "version {version}");
+        drop(successor);
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_without_a_group_is_no_member() {
+    let (_broker, client) = cluster(2).await;
+    let alone = client.consumer().assign([("in", 0)]).build().unwrap();
+    assert_eq!(alone.group_metadata().unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let named = client.consumer().group("g").assign([("in", 0)]).build().unwrap();
+    assert_eq!(named.group_metadata().unwrap(), GroupMetadata::of_no_member("g"));
+    // Nobody has answered yet.
+    assert_eq!(member(&client).build().unwrap().group_metadata().unwrap_err().kind(), ErrorKind::Superseded);
 }

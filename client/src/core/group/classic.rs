@@ -19,7 +19,7 @@ use ottla_protocol::wire::Str;
 use super::assign::{Member, Topics};
 use super::leader::Sharing;
 use super::membership::Membership;
-use super::{GroupEvent, Identity, leader};
+use super::{GroupEvent, GroupMetadata, leader};
 use crate::config::{Assignor, ClientConfig, ConsumerConfig};
 use crate::core::ask::{Answer, Ask};
 use crate::core::backoff::Backoff;
@@ -183,7 +183,7 @@ impl Group {
     }
 
     /// Who commits now. `None` while the group is between two generations, and when we belong to none.
-    pub(crate) fn identity(&self) -> Option<Identity> {
+    pub(crate) fn identity(&self) -> Option<GroupMetadata> {
         match self.phase {
             Phase::Alone => Some(self.member.identity()),
             Phase::Stable | Phase::Revoking(_) | Phase::Joining { .. } if self.member.generation >= 0 => {

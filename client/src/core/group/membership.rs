@@ -13,7 +13,7 @@ use ottla_protocol::messages::{
 };
 use ottla_protocol::wire::Str;
 
-use super::Identity;
+use super::GroupMetadata;
 use super::leader::{self, Said};
 use crate::config::{Assignor, ClientConfig, ConsumerConfig, Source, wire_millis};
 use crate::core::TopicPartition;
@@ -92,8 +92,8 @@ impl Membership {
         self.offers.iter().all(|offer| offer.cooperative)
     }
 
-    pub(super) fn identity(&self) -> Identity {
-        Identity {
+    pub(super) fn identity(&self) -> GroupMetadata {
+        GroupMetadata {
             group: self.group.clone(),
             member_id: self.member_id.clone(),
             generation: self.generation,

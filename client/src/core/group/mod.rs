@@ -38,13 +38,27 @@ pub(crate) enum GroupEvent {
     Failed(Error),
 }
 
-/// What a commit says about who commits.
+/// On behalf of which member of which group offsets are committed. One that is out of date is refused, so that no other
+/// one's work is done twice (KIP-447).
+///
+/// ```
+/// // A group that nobody is a member of: offsets are kept there, and partitions are assigned by hand.
+/// let alone = ottla::GroupMetadata::of_no_member("billing");
+/// # let _ = alone;
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub struct GroupMetadata {
     pub(crate) group: Str,
     /// Empty for a consumer that names its partitions itself.
     pub(crate) member_id: Str,
     /// -1 for a consumer that names its partitions itself.
     pub(crate) generation: i32,
     pub(crate) instance_id: Option<Str>,
+}
+
+impl GroupMetadata {
+    /// The offsets of a group without saying on behalf of which member. Nothing fences a second reader then.
+    pub fn of_no_member(group: &str) -> Self {
+        Self { group: Str::from(group), member_id: Str::default(), generation: -1, instance_id: None }
+    }
 }

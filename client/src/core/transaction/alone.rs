@@ -17,11 +17,13 @@ use ottla_protocol::messages::*;
 use ottla_protocol::records::{Compressor, DECOMPRESSED_BYTES_MAX, Decompressor, add_sequence, batches};
 use ottla_protocol::wire::{Str, Uuid};
 
-use super::{End, GroupOffsets, NextOffset};
+use super::{End, GroupOffsets};
 use crate::config::{ClientConfig, ProducerConfig};
 use crate::core::accumulator::{Entrant, Place, Refusal};
 use crate::core::backoff::Random;
 use crate::core::batch::{BatchOutcome, Ticket};
+use crate::core::group::GroupMetadata;
+use crate::core::offsets::Committed;
 use crate::core::producer::Producer;
 use crate::core::seeds::run_seeds;
 use crate::core::{Answer, Ask, Dial, Input, Link, Machine, Now, TopicPartition, Work};
@@ -408,15 +410,11 @@ impl Run {
 
     fn send_offset(&mut self, number: u64, values: Vec<u64>) {
         self.next_offset += 1;
-        let next = NextOffset { offset: self.next_offset, leader_epoch: None };
+        let next = Committed { offset: self.next_offset, leader_epoch: -1, metadata: None };
         let read = TopicPartition { topic: "in".into(), partition: 0 };
-        let offsets = GroupOffsets {
-            group: "g".into(),
-            generation: 1,
-            member: "m".into(),
-            instance: None,
-            offsets: [(read, next)].into(),
-        };
+        let (group, member_id) = ("g".into(), "m".into());
+        let metadata = GroupMetadata { group, member_id, generation: 1, instance_id: None };
+        let offsets = GroupOffsets { metadata, offsets: [(read, next)].into() };
         let sent = self.machine.send_offsets(self.now, offsets).is_ok();
         let offset = sent.then_some(self.next_offset);
         self.application = Application::Open { number, values, offset };

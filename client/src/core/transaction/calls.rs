@@ -16,10 +16,11 @@ use ottla_protocol::messages::{
 use ottla_protocol::wire::{Str, Uuid};
 
 use super::verdict::{Call, Verdict, judge};
-use super::{NextOffset, Phase, Protocol, Transaction};
+use super::{GroupOffsets, Phase, Protocol, Transaction};
 use crate::core::ask::{Answer, Ask};
 use crate::core::cluster::Cluster;
 use crate::core::coordinator::Coordinator;
+use crate::core::offsets::Committed;
 use crate::core::sequence::Identity;
 use crate::core::{Lane, Link, Request, TopicPartition, Work};
 use crate::error::{Error, ErrorKind};
@@ -83,11 +84,12 @@ impl Transaction {
                         Some(Duty::End { commit: true })
                     }
                     Some((_, o))
-                        if self.protocol == Protocol::V1 && !self.groups_added.contains(&o.group) =>
+                        if self.protocol == Protocol::V1
+                            && !self.groups_added.contains(&o.metadata.group) =>
                     {
-                        Some(Duty::AddOffsets(o.group.clone()))
+                        Some(Duty::AddOffsets(o.metadata.group.clone()))
                     }
-                    Some((_, offsets)) => Some(Duty::CommitOffsets(offsets.group.clone())),
+                    Some((_, offsets)) => Some(Duty::CommitOffsets(offsets.metadata.group.clone())),
                     None => (ends && quiet).then_some(Duty::End { commit: true }),
                 }
             }
@@ -279,21 +281,21 @@ impl Transaction {
         link: Link,
         cluster: &mut Cluster,
     ) -> Result<(TxnOffsetCommitRequest, i16), Error> {
-        let Some((_, from)) = self.offsets.front() else {
+        let Some((_, GroupOffsets { metadata, offsets })) = self.offsets.front() else {
             return Err(Error::new(ErrorKind::Fatal, "no offsets wait"));
         };
-        let mut topics = from.offsets.keys().map(|p| cluster.metadata.topic(&p.topic));
+        let mut topics = offsets.keys().map(|p| cluster.metadata.topic(&p.topic));
         let has_ids = topics.all(|known| known.is_some_and(|topic| topic.id != Uuid::ZERO));
         let most = if has_ids { i16::MAX } else { TXN_OFFSET_COMMIT_NAMED_MAX };
         let range = (TXN_OFFSET_COMMIT_V1_MAX, most);
         let version = self.version::<TxnOffsetCommitRequest>(range, link, cluster)?;
         let identity = self.identity.unwrap_or(NOBODY);
-        let partition = |(place, next): (&TopicPartition, &NextOffset)| {
+        let partition = |(place, next): (&TopicPartition, &Committed)| {
             let partition = TxnOffsetCommitPartition {
                 partition_index: place.partition,
                 committed_offset: next.offset,
-                committed_leader_epoch: next.leader_epoch.unwrap_or(-1),
-                committed_metadata: Some(Str::default()),
+                committed_leader_epoch: next.leader_epoch,
+                committed_metadata: Some(next.metadata.clone().unwrap_or_default()),
             };
             (place.topic.clone(), partition)
         };
@@ -304,22 +306,22 @@ impl Transaction {
         };
         // Members are fenced by their generation from version 3 on (KIP-447).
         let fences = version >= 3;
-        if !fences && from.generation >= 0 {
+        if !fences && metadata.generation >= 0 {
             let message = format!(
                 "broker {} cannot tell whether a member of group {} is out of date (KIP-447): Apache Kafka 2.5 can",
-                link.node, from.group
+                link.node, metadata.group
             );
             return Err(Error::new(ErrorKind::UnsupportedVersion, message));
         }
         let ask = TxnOffsetCommitRequest {
             transactional_id: self.id.clone(),
-            group_id: from.group.clone(),
+            group_id: metadata.group.clone(),
             producer_id: identity.id,
             producer_epoch: identity.epoch,
-            generation_id_or_member_epoch: if fences { from.generation } else { -1 },
-            member_id: if fences { from.member.clone() } else { Str::default() },
-            group_instance_id: from.instance.clone().filter(|_| fences),
-            topics: by_topic(from.offsets.iter().map(partition)).map(topic).collect(),
+            generation_id_or_member_epoch: if fences { metadata.generation } else { -1 },
+            member_id: if fences { metadata.member_id.clone() } else { Str::default() },
+            group_instance_id: metadata.instance_id.clone().filter(|_| fences),
+            topics: by_topic(offsets.iter().map(partition)).map(topic).collect(),
         };
         Ok((ask, version))
     }

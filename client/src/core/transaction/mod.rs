@@ -20,6 +20,8 @@ use super::TopicPartition;
 use super::backoff::Backoff;
 use super::cluster::Cluster;
 use super::coordinator::{Coordinated, Coordinator};
+use super::group::GroupMetadata;
+use super::offsets::Committed;
 use super::sequence::Identity;
 use super::{Lane, Link};
 use crate::config::{ClientConfig, wire_millis};
@@ -30,18 +32,8 @@ use calls::Duty;
 /// A group's member and the offsets that it commits with a transaction (KIP-447).
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct GroupOffsets {
-    pub(crate) group: Str,
-    pub(crate) generation: i32,
-    pub(crate) member: Str,
-    pub(crate) instance: Option<Str>,
-    pub(crate) offsets: BTreeMap<TopicPartition, NextOffset>,
-}
-
-/// The offset of the next record to read, and the leader epoch of the one before it (KIP-320).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NextOffset {
-    pub(crate) offset: i64,
-    pub(crate) leader_epoch: Option<i32>,
+    pub(crate) metadata: GroupMetadata,
+    pub(crate) offsets: BTreeMap<TopicPartition, Committed>,
 }
 
 /// What became of a transaction.
