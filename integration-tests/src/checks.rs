@@ -185,6 +185,23 @@ impl History {
         Ok(())
     }
 
+    /// C4: whoever begins again in front of what was received repeats no more records of the partition than this.
+    pub fn check_repeats(&self, at_most: usize) -> Result<(), Failure> {
+        let state = self.0.lock();
+        for (partition, receipts) in &state.receipts {
+            let mut seen = BTreeSet::new();
+            for Receipt { member, offset, .. } in receipts {
+                let repeated = seen.range(offset..).count();
+                ensure!(
+                    repeated <= at_most,
+                    "repeats (C4): member {member} began again at {partition}:{offset}, {repeated} records back"
+                );
+                seen.insert(*offset);
+            }
+        }
+        Ok(())
+    }
+
     /// Every partition's committed offset, as last seen, is the end of the log.
     pub fn check_all_committed(&self, log: &Log) -> Result<(), Failure> {
         let state = self.0.lock();
@@ -348,6 +365,15 @@ mod tests {
         check_receipts(&[(0, 1), (2, 3), (1, 2)], &[1, 2, 3], "poll-skip (C4)");
         check_receipts(&[(0, 1), (0, 1), (1, 2)], &[1, 2], "");
         check_receipts(&[(0, 2)], &[1, 2], "inconsistent-offsets (S8)");
+    }
+
+    #[test]
+    fn more_repeats_than_allowed_are_named() {
+        let history = History::default();
+        [0, 1, 2, 3, 1, 2].iter().for_each(|offset| history.received(1, 0, *offset, id(1)));
+        assert!(history.check_repeats(3).is_ok());
+        let found = history.check_repeats(2).err().map(|failure| failure.to_string());
+        assert!(found.is_some_and(|found| found.starts_with("repeats (C4)")));
     }
 
     #[test]

@@ -68,6 +68,10 @@ pub enum Done {
 /// What sends a commit of the finished records. All but [`Manual`](When::Manual) also commit when partitions are taken
 /// away and on close.
 ///
+/// What a crash repeats is said for records that are finished by asking for the next ([`Done::OnNext`]); those of a
+/// [`RecordBatch`](crate::RecordBatch) count as one there. With [`Done::OnAck`] no record waits for a commit, and a crash also repeats what
+/// was acknowledged since the last one was answered; with [`Done::Delivered`] it repeats nothing.
+///
 /// ```
 /// # fn example(client: ottla::Client) {
 /// use std::time::Duration;
@@ -78,20 +82,25 @@ pub enum Done {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum When {
-    /// Each finished record. A crash repeats one record at most, at the price of a request for each.
+    /// Each finished record; the next one is lent when the commit is acknowledged. A crash repeats the record in hand, and no
+    /// other, at the price of a round trip for each.
     EachRecord,
-    /// The end of each batch of a partition.
+    /// The end of what a fetch brought of a partition. A crash repeats two of these at most: the one in hand, and the one
+    /// before if its commit is on its way.
     EachBatch,
-    /// Time, where something was finished in it.
+    /// Time, where something was finished in it. A crash repeats what was read in that time, and while the last commit was on
+    /// its way.
     Every(Duration),
-    /// A number of finished records, counted for each partition, or time, whichever comes first.
+    /// A number of finished records, counted for each partition, or time, whichever comes first (1+N: the last of N is
+    /// committed for all of them). A crash repeats twice the number of a partition at most: those in work, and those before
+    /// if their commit is on its way; the next commit waits for it.
     Hybrid {
         /// Finished records of a partition, from 1.
         records: u32,
         /// The longest that a finished record waits for its commit, from 1 ms.
         within: Duration,
     },
-    /// Nothing but the application.
+    /// Nothing but the application. A crash repeats what came after its last commit.
     Manual,
 }
 

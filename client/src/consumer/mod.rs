@@ -5,6 +5,7 @@
 //! application has asked for the next or said so itself, unless it chose at most once; leaving the loop finishes nothing.
 
 mod cover;
+mod debt;
 mod handover;
 mod reading;
 mod record;
@@ -27,6 +28,7 @@ use crate::driver::supervisor;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::ConsumerMetrics;
 use crate::world::pause;
+use debt::Debt;
 use reading::Reading;
 pub use record::{OwnedRecord, Record};
 
@@ -74,6 +76,7 @@ pub struct Consumer {
     next_offset: i64,
     /// Where the records that may be lent end, if they have to be committed before.
     covered: i64,
+    debt: Debt,
     decompressor: Decompressor,
 }
 
@@ -130,6 +133,7 @@ impl ConsumerBuilder {
             exhausted: false,
             next_offset: -1,
             covered: i64::MAX,
+            debt: Debt::default(),
             decompressor: Decompressor::new(),
         })
     }
@@ -145,11 +149,15 @@ impl Consumer {
     /// Of one partition, which stays where it is until a seek, while the others go on: [`ErrorKind::Corrupt`],
     /// [`ErrorKind::OffsetOutOfRange`], [`ErrorKind::Authorization`]. Of the group: [`ErrorKind::Fenced`],
     /// [`ErrorKind::Fatal`]. When nothing can be reached for `default.api.timeout.ms`: [`ErrorKind::Connect`],
-    /// [`ErrorKind::UnknownTopic`]; the consumer goes on trying, and so may the application.
+    /// [`ErrorKind::UnknownTopic`]; the consumer goes on trying, and so may the application. Of a commit that
+    /// [`ConsumerBuilder::commit_when`] makes due, as [`commit`](Self::commit): no record was lent, and the next call goes on.
     #[inline]
     pub async fn recv(&mut self) -> Result<Option<Record<'_>>, Error> {
         self.attention.ask();
         self.finish();
+        if self.debt.is_due(self.config.when) {
+            self.settle().await?;
+        }
         loop {
             if self.has_record()? {
                 if self.next_offset < self.covered {
@@ -175,6 +183,9 @@ impl Consumer {
         if self.gathered.is_empty() {
             self.attention.ask();
             self.finish();
+            if self.debt.is_due(self.config.when) {
+                self.settle().await?;
+            }
         }
         let deadline = tokio::time::Instant::now() + within;
         while self.gathered.len() < max {
@@ -222,11 +233,10 @@ impl Consumer {
         if let (Some(reading), Some(offset)) = (&self.reading, self.in_hand.take()) {
             let end = reading.chunk.end.filter(|_| self.exhausted).unwrap_or(offset);
             self.batch.push((reading.chunk.lease.clone(), end));
-            if self.exhausted {
-                self.report(&reading.chunk);
-                self.reading = None;
-            } else {
+            if !self.exhausted {
                 self.put_away();
+            } else if let Some(reading) = self.reading.take() {
+                self.report(&reading.chunk);
             }
         }
     }
@@ -308,9 +318,7 @@ impl Consumer {
         };
         if due {
             self.uncommitted = 0;
-            let partition = &reading.chunk.partition;
-            // A consumer that is broken says so at the next chunk.
-            let _ = self.control.door.with(|machine, now| machine.commit_quietly(now, Some(partition)));
+            self.debt.add(&reading.chunk.partition);
         }
     }
 
@@ -319,7 +327,9 @@ impl Consumer {
         for (lease, offset) in self.batch.drain(..) {
             lease.finish(offset);
         }
-        let _ = self.control.door.with(|machine, now| machine.finished_batch(now));
+        if self.control.door.with(|machine, _| machine.is_batch_due()).unwrap_or(false) {
+            self.debt.add_all();
+        }
     }
 
     /// Whether a record of the chunk in hand is left. A chunk that was called back has none.
@@ -389,6 +399,9 @@ impl Consumer {
     #[cold]
     async fn next_chunk(&mut self) -> Result<bool, Error> {
         self.put_away();
+        if self.debt.is_due(self.config.when) {
+            self.settle().await?;
+        }
         let door = &self.control.door;
         loop {
             let lent = std::mem::take(&mut self.lent);
@@ -446,9 +459,10 @@ impl Consumer {
     }
 
     /// Tells the machine how many records were finished since the partition's last commit.
-    fn report(&self, chunk: &Chunk) {
+    fn report(&mut self, chunk: &Chunk) {
         let uncommitted = self.uncommitted;
-        let _ = self.control.door.with(|machine, now| machine.finished_chunk(now, chunk, uncommitted));
+        let _ = self.control.door.with(|machine, _| machine.finished_chunk(chunk, uncommitted));
+        self.owe_batch(&chunk.partition);
     }
 }
 

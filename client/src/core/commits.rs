@@ -17,25 +17,20 @@ use crate::planted::{Defect, planted};
 
 impl Consumer {
     /// The application has come to the end of a chunk, with this many finished records since the partition's last commit.
-    pub(crate) fn finished_chunk(&mut self, now: Instant, chunk: &Chunk, uncommitted: u32) {
+    pub(crate) fn finished_chunk(&mut self, chunk: &Chunk, uncommitted: u32) {
         let holds = |position: &&mut Position| Arc::ptr_eq(&position.lease, &chunk.lease);
         let Some(position) = self.positions.get_mut(&chunk.partition).filter(holds) else { return };
         if self.config.done == Done::OnNext {
             position.uncommitted = uncommitted;
         }
-        if self.config.when == When::EachBatch {
-            self.commit_quietly(now, Some(&chunk.partition));
-        }
     }
 
-    /// The application has finished records of several chunks at once.
-    pub(crate) fn finished_batch(&mut self, now: Instant) {
+    /// Whether a commit is due now that the application has finished records of several chunks at once.
+    pub(crate) fn is_batch_due(&self) -> bool {
         match self.config.when {
-            When::EachRecord | When::EachBatch => self.commit_quietly(now, None),
-            When::Hybrid { records, .. } if self.positions.values().any(|p| p.uncommitted >= records) => {
-                self.commit_quietly(now, None);
-            }
-            _ => {}
+            When::EachRecord | When::EachBatch => true,
+            When::Hybrid { records, .. } => self.positions.values().any(|p| p.uncommitted >= records),
+            When::Every(_) | When::Manual => false,
         }
     }
 
@@ -134,7 +129,11 @@ impl Consumer {
                 let committed = Committed { offset: offset + lent, leader_epoch, metadata: None };
                 finished.insert(named.clone(), committed);
                 position.committed = Some(offset);
-                position.uncommitted = 0;
+                // Not by a commit that comes for another reason: the count says how far the last of its own is behind.
+                if matches!(self.config.when, When::Hybrid { records, .. } if position.uncommitted >= records)
+                {
+                    position.uncommitted = 0;
+                }
             }
         }
         if finished.is_empty() && offsets.is_settled() {

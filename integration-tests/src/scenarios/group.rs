@@ -264,6 +264,7 @@ pub(super) async fn a_lone_member_gets_each_record_once(backend: &Backend) -> Re
 
 /// What was in hand when a member died is delivered again; what it had finished and committed is not lost.
 pub(super) async fn a_crash_repeats_records_and_skips_none(backend: &Backend) -> Result<(), Failure> {
+    const EACH: u32 = 5;
     let (topic, group) = (backend.topic("crash", 2).await?, backend.group("group"));
     let history = Arc::new(History::default());
     let client = backend.client().build()?;
@@ -278,7 +279,7 @@ pub(super) async fn a_crash_repeats_records_and_skips_none(backend: &Backend) ->
     while !has_all(&history, &log) {
         ensure!(Instant::now() < end, "no progress (L2): {} received", history.received_ids().len());
         member += 1;
-        let mut consumer = consumer(backend, &client, &group, &topic, 5)?;
+        let mut consumer = consumer(backend, &client, &group, &topic, EACH)?;
         let mut left = 1 + random.below(u64::from(count) / 2);
         let mut in_hand = None;
         while left > 0 && !has_all(&history, &log) {
@@ -298,5 +299,6 @@ pub(super) async fn a_crash_repeats_records_and_skips_none(backend: &Backend) ->
     }
     let lost: BTreeSet<_> = log.values().flatten().map(|record| record.id).collect();
     ensure!(lost.is_subset(&history.received_ids()), "poll-skip (C4)");
+    history.check_repeats(usize::try_from(2 * EACH)?)?;
     history.check_receipts(&log, true)
 }
