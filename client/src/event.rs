@@ -1,11 +1,14 @@
-//! What happens to a producer that no call is told.
+//! What happens to a producer or a consumer that no call is told.
 //!
 //! It owns the vocabulary, and a queue that is never longer than [`EVENTS_MAX`]: who does not look misses the oldest, and
 //! is told how many. It refuses to know what leads to an event.
 
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
 
-/// Something that happened, and that nobody waited for: see [`Producer::next_event`](crate::Producer::next_event).
+/// Something that happened, and that nobody waited for: see [`Producer::next_event`](crate::Producer::next_event) and
+/// [`Control::next_event`](crate::Control::next_event).
 ///
 /// ```no_run
 /// # async fn run(producer: ottla::Producer) {
@@ -39,8 +42,104 @@ pub enum Event {
         /// Bytes that all partitions of the topic got in the same time.
         of: u64,
     },
+    /// The group gave a consumer these partitions, beside those that it had.
+    Assigned(Vec<(String, i32)>),
+    /// The group took these partitions away from a consumer; what was finished of them was committed before, unless commits
+    /// are manual.
+    Revoked(Vec<(String, i32)>),
+    /// These partitions may have been given to others already: nothing more of them is delivered or committed, and what was
+    /// finished since the last commit will be delivered again.
+    Lost(Vec<(String, i32)>),
+    /// A partition is read from another offset than the one that came next, and nobody asked for that.
+    PositionChanged {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset that came next; `None` where there was none.
+        from: Option<i64>,
+        /// The offset that comes next.
+        to: i64,
+        /// Offsets whose records are gone: passed over without being delivered, or, where the log was
+        /// [`Truncated`](PositionCause::Truncated), read and no longer in the log.
+        lost: Option<Range<i64>>,
+        /// Why.
+        cause: PositionCause,
+    },
+    /// A consumer of a group will lose its partitions, because the application has not asked for a record for three quarters of
+    /// `max.poll.interval.ms`. Time in which it waits for a record, or in which it has paused all its partitions, does not
+    /// count. Told once until it asks again.
+    EvictionNear {
+        /// What is left of the time.
+        left: Duration,
+    },
+    /// A partition that is neither paused nor read to its end has made no progress for
+    /// [`stall_after`](crate::ConsumerBuilder::stall_after). Told once until it goes on.
+    Stalled {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Everything below this offset is finished; `None` while it is not known where to start.
+        finished: Option<i64>,
+        /// What holds it up.
+        reason: StallReason,
+    },
     /// So many events before this one were dropped, because nobody took them.
     Missed(u64),
+}
+
+/// Why a partition is read from elsewhere, in [`Event::PositionChanged`].
+///
+/// ```
+/// # fn example(cause: ottla::PositionCause) {
+/// if cause != ottla::PositionCause::NoCommit {
+///     eprintln!("records may be missing: {cause:?}");
+/// }
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PositionCause {
+    /// The group has no committed offset: it starts as [`on_no_commit`](crate::ConsumerBuilder::on_no_commit) says.
+    NoCommit,
+    /// The position is not in the log: retention or a deletion took its records. It goes on as
+    /// [`on_out_of_range`](crate::ConsumerBuilder::on_out_of_range) says.
+    OutOfRange,
+    /// A new leader does not have all that was read (KIP-320): its log ends in front of the position.
+    Truncated,
+    /// The topic was deleted and created again, and the position is of the old one.
+    Recreated,
+}
+
+/// What holds a partition up, in [`Event::Stalled`].
+///
+/// ```
+/// # fn example(reason: ottla::StallReason) {
+/// if matches!(reason, ottla::StallReason::NotTaken | ottla::StallReason::NotFinished) {
+///     eprintln!("the application is slow");
+/// }
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StallReason {
+    /// Records are fetched, and the application does not ask for them.
+    NotTaken,
+    /// Records were handed out, and the application has not finished them.
+    NotFinished,
+    /// Reading failed, and the error was returned: the partition waits for a seek.
+    Failed,
+    /// Where to start could not be found out yet: from the group, or from the log.
+    NoPosition,
+    /// No leader is known.
+    NoLeader,
+    /// `fetch.buffer.bytes` is full of records of other partitions.
+    BufferFull,
+    /// The next records belong to a transaction that is neither committed nor aborted.
+    OpenTransaction,
+    /// Its broker brings nothing: it refuses, or cannot be reached.
+    NotServed,
 }
 
 /// Events that wait to be taken, at most.

@@ -64,9 +64,9 @@ pub use config::{
 };
 pub use consumer::{CommitOutcome, Consumer, Control, OwnedRecord, Record, RecordBatch, SeekTo};
 pub use error::{Error, ErrorKind, Outcome, Result};
-pub use event::Event;
+pub use event::{Event, PositionCause, StallReason};
 pub use interceptor::{Interceptor, Outgoing};
-pub use metrics::{ConsumerMetrics, Histogram, ProducerMetrics};
+pub use metrics::{ConsumerMetrics, Health, Histogram, ProducerMetrics};
 pub use ottla_partitioners as partitioners;
 pub use ottla_protocol::error_code::ErrorCode;
 pub use ottla_protocol::records::{Codec, Compression, Header};

@@ -177,6 +177,33 @@ pub struct ConsumerMetrics {
     /// Records that are readable and not finished, over all partitions whose end is known; see
     /// [`Control::lag`](crate::Control::lag) for each of them.
     pub lag: u64,
+    /// The largest of these lags (`records-lag-max`).
+    pub lag_max: u64,
+    /// The age of the oldest record that is fetched and not finished; see [`Control::time_lag`](crate::Control::time_lag).
+    pub time_lag_max: Duration,
+}
+
+/// Whether a consumer is well: [`Control::health`](crate::Control::health), for the probes of whoever runs the process.
+///
+/// ```no_run
+/// # async fn run(consumer: ottla::Consumer) {
+/// let health = consumer.control().health();
+/// let status = if health.ready { 200 } else { 503 };
+/// println!("{status} {}", health.reason.unwrap_or_default());
+/// # }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// False when only a new consumer helps, or the application is stuck: it has not asked for records within
+    /// `max.poll.interval.ms`, the membership has ended, or the consumer is closed or broken. That the cluster cannot be
+    /// reached is no reason to start again.
+    pub live: bool,
+    /// Whether it does its work: the cluster has answered, the group has given it its share, each partition is known to
+    /// start somewhere, and none stands still.
+    pub ready: bool,
+    /// Why it is not live, or not ready.
+    pub reason: Option<String>,
 }
 
 fn ratio(of: u64, by: u64) -> f64 {

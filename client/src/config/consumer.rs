@@ -238,6 +238,9 @@ settings! {
         /// How long the application may hold records without asking for more before its partitions are given away
         /// (`max.poll.interval.ms`). Default 5 min, from 1 ms.
         max_poll_interval: Duration = Duration::from_secs(300);
+        /// How long a partition with records to read may stand still before [`Event::Stalled`](crate::Event::Stalled) tells so; it
+        /// may take half as long again. Default 60 s, from 1 ms.
+        stall_after: Duration = Duration::from_secs(60);
         /// The most records that one batch call returns (`max.poll.records`). Default 500, from 1.
         max_poll_records: usize = 500;
         /// Where a partition starts that has no committed offset (`auto.offset.reset`). Default
@@ -340,6 +343,7 @@ impl ConsumerConfig {
     pub(crate) fn check(&mut self, client: &ClientConfig) -> Result<Vec<Warning>, ConfigError> {
         let mut found = Findings::default();
         found.millis("max.poll.interval.ms", self.max_poll_interval, 1);
+        found.millis("stall_after", self.stall_after, 1);
         found.within("max.poll.records", self.max_poll_records, 1..=LENGTH_MAX);
         client.weigh(self, &mut found);
         self.check_fetch(client, &mut found);

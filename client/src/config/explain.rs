@@ -565,6 +565,12 @@ impl Settings for ConsumerConfig {
             "longer: slow work keeps its partitions, and so does a stuck one",
         ),
         line(
+            "stall_after",
+            "stall_after",
+            |c| ms(c.stall_after),
+            "shorter: a standstill is told sooner, and slow work is taken for one",
+        ),
+        line(
             "max.poll.records",
             "max_poll_records",
             |c| c.max_poll_records.to_string(),

@@ -4,6 +4,7 @@
 //! or handing it out. It refuses to know brokers, groups and sessions. Invariant: a record counts as finished only when the
 //! application has asked for the next or said so itself, unless it chose at most once; leaving the loop finishes nothing.
 
+mod control;
 mod cover;
 mod debt;
 mod handover;
@@ -18,16 +19,16 @@ use ottla_protocol::records::Decompressor;
 use ottla_protocol::wire::Str;
 
 use crate::client::Client;
-use crate::config::{ConsumerBuilder, ConsumerConfig, Done, Reset, When};
+use crate::config::{ConsumerBuilder, ConsumerConfig, Done, When};
 use crate::core::consumer::{Attention, Consumer as Machine};
 use crate::core::offsets::CommitId;
-use crate::core::positions::{Chunk, Lease, Place};
+use crate::core::positions::{Chunk, Lease};
 use crate::core::{Now, TopicPartition};
 use crate::driver::shared::{Shared, now};
 use crate::driver::supervisor;
 use crate::error::{Error, ErrorKind};
-use crate::metrics::ConsumerMetrics;
 use crate::world::pause;
+pub use control::{Control, SeekTo};
 use debt::Debt;
 use reading::Reading;
 pub use record::{OwnedRecord, Record};
@@ -505,122 +506,12 @@ pub struct RecordBatch {
     pub records: Vec<OwnedRecord>,
 }
 
-/// Where [`Control::seek`] goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SeekTo {
-    /// This offset.
-    Offset(i64),
-    /// The oldest record that the broker still holds.
-    Beginning,
-    /// Behind the newest record.
-    End,
-    /// The first record whose timestamp, in milliseconds since the Unix epoch, is not older than this; behind the newest
-    /// record if all are older.
-    Time(i64),
-}
-
 /// Which partitions a commit could not cover.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CommitOutcome {
     /// Partitions that belong to another member by now: whoever has them reads on from the last commit before.
     pub superseded: Vec<(String, i32)>,
-}
-
-/// Steers a [`Consumer`]: from other tasks, or while a record is on loan. Cheap to clone; it does not keep the consumer
-/// alive.
-///
-/// ```no_run
-/// # async fn run(mut consumer: ottla::Consumer) -> Result<(), ottla::Error> {
-/// let control = consumer.control();
-/// while let Some(record) = consumer.recv().await? {
-///     if record.value().is_none() {
-///         control.pause(record.topic(), record.partition()).await?;
-///     }
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone)]
-pub struct Control {
-    door: Arc<Door>,
-}
-
-impl std::fmt::Debug for Control {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Control").finish_non_exhaustive()
-    }
-}
-
-impl Control {
-    /// Reads a partition from another place. Once this has returned, no record from before is delivered, and finishing one
-    /// that is still in hand counts for nothing. Never waits.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidArgument`] for a partition that is not assigned.
-    pub async fn seek(&self, topic: &str, partition: i32, to: SeekTo) -> Result<(), Error> {
-        let place = match to {
-            SeekTo::Offset(offset) => Place::At(offset.max(0)),
-            SeekTo::Beginning => Place::Reset(Reset::Earliest),
-            SeekTo::End => Place::Reset(Reset::Latest),
-            // Less names something else in the protocol.
-            SeekTo::Time(timestamp) => Place::Time { timestamp: timestamp.max(0), end: None },
-        };
-        self.door.with(|machine, now| machine.seek(now, &named(topic, partition), place))?
-    }
-
-    /// Stops delivering a partition. What is buffered of it stays, and the group is not told. Never waits.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidArgument`] for a partition that is not assigned.
-    pub async fn pause(&self, topic: &str, partition: i32) -> Result<(), Error> {
-        self.door.with(|machine, now| machine.pause(now, &named(topic, partition), true))?
-    }
-
-    /// Goes on delivering a partition. Never waits.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidArgument`] for a partition that is not assigned.
-    pub async fn resume(&self, topic: &str, partition: i32) -> Result<(), Error> {
-        self.door.with(|machine, now| machine.pause(now, &named(topic, partition), false))?
-    }
-
-    /// Commits what is finished of all partitions; the record in hand is not. Otherwise as [`Consumer::commit`].
-    ///
-    /// # Errors
-    /// As [`Consumer::commit`].
-    pub async fn commit(&self) -> Result<CommitOutcome, Error> {
-        commit(&self.door).await
-    }
-
-    /// The partitions that this consumer reads now.
-    pub fn assignment(&self) -> Vec<(String, i32)> {
-        let assignment = self.door.with(|machine, _| machine.assignment()).unwrap_or_default();
-        assignment.into_iter().map(|p| (p.topic.to_string(), p.partition)).collect()
-    }
-
-    /// Records of each partition that are readable and not finished; `None` until a fetch has told the end of the
-    /// partition. The end is the high watermark, or the last stable offset when only committed records are read.
-    pub fn lag(&self) -> Vec<(String, i32, Option<i64>)> {
-        let lag = self.door.with(|machine, _| machine.lag()).unwrap_or_default();
-        lag.into_iter().map(|(p, lag)| (p.topic.to_string(), p.partition, lag)).collect()
-    }
-
-    /// What the consumer has done so far, in numbers. Never waits.
-    pub fn metrics(&self) -> ConsumerMetrics {
-        self.door.with(|machine, _| machine.metrics()).unwrap_or_default()
-    }
-
-    /// Ends the delivery: [`Consumer::recv`] returns `None` from now on. What is finished is committed, unless commits are
-    /// [`When::Manual`], and the group is left, in the background. Never waits.
-    pub fn close(&self) {
-        // A consumer that is broken delivers nothing anyway.
-        let _ = self.door.with(|machine, now| machine.close(now));
-    }
-}
-
-fn named(topic: &str, partition: i32) -> TopicPartition {
-    TopicPartition { topic: Str::from(topic), partition }
 }
 
 /// Commits what is finished, and waits for the answer.

@@ -26,10 +26,11 @@ use super::group::{Group, GroupEvent};
 use super::offsets::{CommitId, Found, Offsets};
 use super::positions::{Failure, Lease, Place, Position};
 use super::saying::Saying;
+use super::watchdog::Watchdog;
 use super::{Dial, Input, Lane, Link, Machine, Now, TopicPartition, Work};
 use crate::config::{ClientConfig, ConsumerConfig, Reset, Source, When};
 use crate::error::{Error, ErrorKind};
-use crate::metrics::ConsumerMetrics;
+use crate::event::{Event, Events, PositionCause};
 use crate::planted::{Defect, planted};
 
 /// What the application does, as far as deadlines have to know. Written for each record, so it is not under the lock.
@@ -87,6 +88,8 @@ pub(crate) struct Consumer {
     pub(super) ended: Option<Error>,
     /// What is to be logged.
     pub(super) said: Vec<Saying>,
+    pub(super) events: Events,
+    pub(super) watchdog: Watchdog,
     /// What the wall clock said when it started: the time since is counted by the other one.
     pub(super) started: Now,
 }
@@ -128,6 +131,8 @@ impl Consumer {
             closing: false,
             ended: None,
             said: Vec::new(),
+            events: Events::default(),
+            watchdog: Watchdog::new(now, config.stall_after),
             started,
             config,
         };
@@ -235,22 +240,6 @@ impl Consumer {
         Ok(())
     }
 
-    pub(crate) fn assignment(&self) -> Vec<TopicPartition> {
-        self.positions.keys().cloned().collect()
-    }
-
-    pub(crate) fn lag(&self) -> Vec<(TopicPartition, Option<i64>)> {
-        self.positions.iter().map(|(partition, position)| (partition.clone(), position.lag())).collect()
-    }
-
-    pub(crate) fn metrics(&self) -> ConsumerMetrics {
-        let lag = self.positions.values().filter_map(|position| position.lag());
-        let lag = lag.map(i64::unsigned_abs).sum();
-        let mut metrics = ConsumerMetrics { records: self.read, lag, ..ConsumerMetrics::default() };
-        self.fetch.measure(&mut metrics);
-        metrics
-    }
-
     // How it ends.
 
     /// Delivers nothing more, commits what is finished unless commits are manual, and leaves the group.
@@ -326,6 +315,7 @@ impl Consumer {
             }
             group.given_up(now);
             self.unassign(&partitions);
+            self.announce(Event::Revoked, &partitions);
         }
         if failed {
             self.forget_committed();
@@ -334,8 +324,12 @@ impl Consumer {
 
     fn obey(&mut self, now: Instant, event: GroupEvent) {
         match event {
-            GroupEvent::Assign(partitions) => self.assign(now, partitions),
+            GroupEvent::Assign(partitions) => {
+                self.announce(Event::Assigned, &partitions);
+                self.assign(now, partitions);
+            }
             GroupEvent::Lost(partitions) => {
+                self.announce(Event::Lost, &partitions);
                 // What a revocation waited for is moot.
                 self.unwatched.extend(self.revoking.take().map(|(id, _)| id));
                 self.unassign(&partitions);
@@ -355,6 +349,7 @@ impl Consumer {
             Ok(Some(id)) => self.revoking = Some((id, partitions)),
             _ => {
                 self.unassign(&partitions);
+                self.announce(Event::Revoked, &partitions);
                 if let Some((group, _)) = &mut self.group {
                     group.given_up(now);
                 }
@@ -367,7 +362,7 @@ impl Consumer {
             Ok(found) => found,
             Err(error) => return self.failures.push_back(Failure { lease: None, error }),
         };
-        let reset = self.place_by(now, self.config.on_no_commit);
+        let reset = self.place_to_start(now, &partition);
         let Some(position) = self.positions.get_mut(&partition).filter(|p| p.place == Place::Committed)
         else {
             return;
@@ -378,7 +373,7 @@ impl Consumer {
                 position.committed = Some(offset);
             }
             None => {
-                position.place = reset;
+                (position.place, position.moved) = (reset, Some((None, PositionCause::NoCommit)));
                 self.check_reset(&partition);
             }
         }
@@ -398,6 +393,8 @@ impl Consumer {
                     crate::config::IsolationLevel::ReadUncommitted => fetched.answer.high_watermark,
                 };
                 position.readable_end = (end >= 0).then_some(end);
+                let watermark = fetched.answer.high_watermark;
+                position.high_watermark = (watermark >= 0).then_some(watermark);
                 let before = position.waiting.len();
                 if !self.fetch.keep(&fetched, position) {
                     let partition = fetched.partition.clone();
@@ -439,15 +436,17 @@ impl Consumer {
             self.commit_at = self.commit_interval().map(|interval| now + interval);
             self.commit_quietly(now, None);
         }
+        let paused = self.is_all_paused();
         if let Some((group, offsets)) = &mut self.group {
             let asked = self.attention.count();
-            if self.waiting || asked != self.attention_seen {
+            if self.waiting || asked != self.attention_seen || paused {
                 self.attention_seen = asked;
                 group.polled(now);
             }
             group.tick(now, &mut self.cluster);
             offsets.tick(now, group, &mut self.cluster);
         }
+        self.watch(now);
         if self.complain_at.is_some_and(|at| at <= now) {
             self.complain(now);
         }
@@ -617,7 +616,8 @@ impl Machine for Consumer {
             .and_then(|(group, offsets)| group.deadline().into_iter().chain(offsets.deadline()).min());
         let retry = self.retries.first().map(|(at, _)| *at);
         let aside = self.fetch.deadline(&self.positions, &self.cluster).filter(|_| !self.closing);
-        let all = [self.cluster.deadline(), group, retry, self.commit_at, self.complain_at, aside];
+        let watch = self.watch_at();
+        let all = [self.cluster.deadline(), group, retry, self.commit_at, self.complain_at, aside, watch];
         all.into_iter().flatten().min()
     }
 

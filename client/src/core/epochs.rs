@@ -21,6 +21,7 @@ use super::saying::Saying;
 use super::{Lane, Link, Request, TopicPartition, Work};
 use crate::config::Reset;
 use crate::error::{Error, ErrorKind};
+use crate::event::PositionCause;
 
 /// The leader epochs of the records in front of a position.
 #[derive(Debug, Default)]
@@ -201,6 +202,9 @@ impl Consumer {
             self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
         }
         self.queue.retain(|queued| queued != partition);
+        if let Place::At(to) = place {
+            self.tell_position(partition, Some(offset), to, Some(end..offset), PositionCause::Truncated);
+        }
         if let Some((_, offsets)) = &mut self.group {
             offsets.forget_look_ups([partition.clone()]);
         }

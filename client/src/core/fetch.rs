@@ -311,9 +311,11 @@ impl Fetch {
             return true;
         }
         position.epochs.forget_before(position.lease.finished());
+        position.times.forget_before(position.lease.finished());
         for batch in batches(&records).map_while(Result::ok) {
             let header = batch.header();
             position.epochs.begin(header.base_offset, header.partition_leader_epoch);
+            position.times.add(header.last_offset(), header.base_timestamp);
         }
         let bytes = records.len();
         let aborted = fetched.answer.aborted_transactions.clone().unwrap_or_default();
@@ -324,6 +326,11 @@ impl Fetch {
         self.fetched_bytes += bytes as u64;
         position.place = end.map_or(Place::Failed, Place::At);
         end.is_some()
+    }
+
+    /// Whether nothing is asked for because too much is held.
+    pub(crate) fn is_full(&self) -> bool {
+        self.share().is_none()
     }
 
     /// What there is to tell of it.

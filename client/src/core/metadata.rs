@@ -37,6 +37,14 @@ struct Entry {
     /// The error of the last answer that named the topic.
     error: Option<ErrorCode>,
     used: Instant,
+    /// How many partitions it had when it was first described.
+    partitions_first: Option<usize>,
+}
+
+impl Entry {
+    fn new(now: Instant) -> Self {
+        Self { known: None, error: None, used: now, partitions_first: None }
+    }
 }
 
 #[derive(Debug)]
@@ -79,7 +87,7 @@ impl Metadata {
         match self.topics.get_mut(topic) {
             Some(entry) => entry.used = now,
             None => {
-                self.topics.insert(topic.clone(), Entry { known: None, error: None, used: now });
+                self.topics.insert(topic.clone(), Entry::new(now));
                 self.due = now;
             }
         }
@@ -99,6 +107,12 @@ impl Metadata {
 
     pub(crate) fn partition(&self, name: &str, index: i32) -> Option<&Partition> {
         self.topic(name)?.partitions.get(usize::try_from(index).ok()?)
+    }
+
+    /// Whether a partition was added since its topic was first described.
+    pub(crate) fn is_new(&self, name: &str, index: i32) -> bool {
+        let first = self.topics.get(name).and_then(|entry| entry.partitions_first);
+        first.is_some_and(|first| usize::try_from(index).is_ok_and(|index| index >= first))
     }
 
     /// The name that belongs to a topic id.
@@ -154,6 +168,7 @@ impl Metadata {
             if topic.error_code.is_ok() {
                 entry.error = None;
                 let newer = read_topic(topic, entry.known.as_ref());
+                entry.partitions_first.get_or_insert(newer.partitions.len());
                 if entry.known.as_ref() != Some(&newer) {
                     entry.known = Some(newer);
                     self.generation += 1;

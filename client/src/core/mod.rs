@@ -43,9 +43,12 @@ mod session;
 mod settling;
 mod shipping;
 mod splitting;
+mod standing;
 pub(crate) mod tally;
+mod times;
 pub(crate) mod transaction;
 mod verdict;
+mod watchdog;
 
 use std::time::{Duration, Instant};
 

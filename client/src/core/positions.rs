@@ -16,8 +16,11 @@ use ottla_protocol::wire::Uuid;
 use super::TopicPartition;
 use super::acks::Acks;
 use super::epochs::Epochs;
+use super::times::Times;
+use super::watchdog::Watched;
 use crate::config::Reset;
 use crate::error::Error;
+use crate::event::PositionCause;
 
 /// What the machine and the reading task share of one ownership of one partition, from one seek to the next. Both facts
 /// live here and nowhere else, because they are read or written for each record.
@@ -137,6 +140,12 @@ pub(crate) struct Position {
     pub(crate) acks: Acks,
     /// The end of what may be read: the high watermark, or the last stable offset when only committed records are read.
     pub(crate) readable_end: Option<i64>,
+    /// The end of what is replicated.
+    pub(crate) high_watermark: Option<i64>,
+    pub(crate) times: Times,
+    /// It goes on elsewhere and nobody asked for that: where it was, and why. To be told when the new place is known.
+    pub(crate) moved: Option<(Option<i64>, PositionCause)>,
+    pub(crate) watched: Option<Watched>,
 }
 
 impl Position {
@@ -156,6 +165,10 @@ impl Position {
             uncommitted: 0,
             acks: Acks::default(),
             readable_end: None,
+            high_watermark: None,
+            times: Times::default(),
+            moved: None,
+            watched: None,
         }
     }
 
@@ -167,6 +180,8 @@ impl Position {
         (self.place, self.retry_at, self.asked, self.uncommitted) = (place, None, false, 0);
         (self.epochs, self.attempts) = (Epochs::default(), 0);
         self.acks.clear();
+        self.times.clear();
+        self.moved = None;
         self.waiting.clear();
         std::mem::take(&mut self.waiting_bytes)
     }

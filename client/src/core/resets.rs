@@ -3,7 +3,8 @@
 //!
 //! It owns the look-ups (ListOffsets) that are out, one a broker, and the waits after refusals. It refuses to choose: which
 //! end a reset means was decided by the configuration or by a seek. Invariants: an answer counts only for the lease under
-//! which it was asked for; a position that nobody moved changes only with a warning in the log.
+//! which it was asked for; a position that nobody moved changes only with an event and a warning in
+//! the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use super::saying::Saying;
 use super::{Lane, Link, Request, TopicPartition, Work};
 use crate::config::{Reset, wire_millis};
 use crate::error::{Error, ErrorKind};
+use crate::event::PositionCause;
 
 impl Consumer {
     pub(super) fn to_list(&self, node: i32) -> impl Iterator<Item = (&TopicPartition, &Position, i64)> {
@@ -119,12 +121,16 @@ impl Consumer {
             match end {
                 None => position.place = Place::Time { timestamp, end: Some(answer.offset) },
                 // All records that were there are older.
-                Some(end) => position.start_at(end, -1),
+                Some(end) => {
+                    position.start_at(end, -1);
+                    self.tell_moved(partition, end);
+                }
             }
         } else if code.is_ok() && answer.offset >= 0 {
             // The epoch is that of the record at the offset, which says nothing of the one in front of it.
             position.start_at(answer.offset, -1);
             position.committed = Some(answer.offset);
+            self.tell_moved(partition, answer.offset);
         } else {
             // No offset and no error is an answer that cannot be true.
             let code = if code.is_ok() { ErrorCode::UNKNOWN_SERVER_ERROR } else { code };
@@ -186,26 +192,44 @@ impl Consumer {
         let place = partition.clone();
         self.said.push(Saying::new(move || tracing::warn!(partition = %place, offset, log_start, ?reset, "the position is out of range")));
         let start = if log_start >= 0 { format!(", which starts at {log_start}") } else { String::new() };
-        self.reset(now, partition, format!("{partition}: offset {offset} is not in the log{start}"));
+        let why = format!("{partition}: offset {offset} is not in the log{start}");
+        self.reset(now, partition, offset, PositionCause::OutOfRange, why);
+    }
+
+    /// Where a partition starts that has no committed offset. One that was added while this consumer was there is read from
+    /// its first record, or those that were written before anybody knew of it would be passed over (F9).
+    pub(super) fn place_to_start(&self, now: Instant, partition: &TopicPartition) -> Place {
+        let is_new = self.cluster.metadata.is_new(&partition.topic, partition.partition);
+        match self.config.on_no_commit {
+            Reset::Latest if is_new => Place::Reset(Reset::Earliest),
+            reset => self.place_by(now, reset),
+        }
     }
 
     /// What a reset means at this moment.
     pub(super) fn place_by(&self, now: Instant, reset: Reset) -> Place {
         let Reset::ByDuration(duration) = reset else { return Place::Reset(reset) };
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        let passed = millis(now.saturating_duration_since(self.started.instant));
-        let wall_ms = self.started.wall_ms.saturating_add(passed);
-        Place::Time { timestamp: wall_ms.saturating_sub(millis(duration)).max(0), end: None }
+        Place::Time { timestamp: self.wall_ms(now).saturating_sub(millis(duration)).max(0), end: None }
     }
 
     /// The position means nothing any more: goes on as `on_out_of_range` says.
-    fn reset(&mut self, now: Instant, partition: &TopicPartition, why: String) {
+    fn reset(
+        &mut self,
+        now: Instant,
+        partition: &TopicPartition,
+        from: i64,
+        cause: PositionCause,
+        why: String,
+    ) {
         let place = self.place_by(now, self.config.on_out_of_range);
         let Some(position) = self.positions.get_mut(partition) else { return };
         let reset = self.config.on_out_of_range;
         let place = if reset == Reset::Error { Place::Failed } else { place };
         self.fetch.release(position.go_to(place));
-        if reset == Reset::Error {
+        if reset != Reset::Error {
+            position.moved = Some((Some(from), cause));
+        } else {
             let error =
                 Error::new(ErrorKind::OffsetOutOfRange, why).with_code(ErrorCode::OFFSET_OUT_OF_RANGE);
             self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
@@ -230,7 +254,7 @@ impl Consumer {
         }
         for partition in recreated {
             let Some(position) = self.positions.get_mut(&partition) else { continue };
-            (position.committed, position.readable_end) = (None, None);
+            (position.committed, position.readable_end, position.high_watermark) = (None, None, None);
             let place = position.place;
             if let Some((_, offsets)) = &mut self.group {
                 offsets.start_over(&partition, place == Place::Committed);
@@ -242,7 +266,7 @@ impl Consumer {
                 let why = format!(
                     "{partition}: the topic was deleted and created again; offset {offset} is of the old one"
                 );
-                self.reset(now, &partition, why);
+                self.reset(now, &partition, offset, PositionCause::Recreated, why);
             }
         }
     }

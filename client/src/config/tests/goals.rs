@@ -140,7 +140,7 @@ fn whatever_is_called_is_told_to_be_a_call() {
     let consumer = consumer.on_no_commit(Reset::Error).on_out_of_range(Reset::Error).check_crcs(true);
     let consumer = consumer.isolation_level(IsolationLevel::ReadCommitted).fetch_min_bytes(1);
     let consumer = consumer.fetch_max_wait(second).fetch_max_bytes(9).max_partition_fetch_bytes(9);
-    let consumer = consumer.fetch_buffer_bytes(9).batch_bytes_max(9);
+    let consumer = consumer.fetch_buffer_bytes(9).batch_bytes_max(9).stall_after(second);
     for explained in [producer.explain().expect("valid"), consumer.explain().expect("valid")] {
         let others = explained.settings().iter().filter(|setting| setting.origin != Origin::Call);
         let others: Vec<_> = others.map(|setting| setting.key).collect();

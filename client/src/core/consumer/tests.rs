@@ -1,5 +1,7 @@
 //! A consumer's machine, answer by answer: what it asks for, from where, and when again.
 
+mod standing;
+
 use bytes::BytesMut;
 use ottla_protocol::api::{Request as Api, Versions};
 use ottla_protocol::messages::*;
@@ -19,6 +21,7 @@ struct Desk {
     machine: Consumer,
     topic_id: Uuid,
     leader_epoch: i32,
+    partitions: i32,
 }
 
 fn at(partition: i32) -> TopicPartition {
@@ -55,7 +58,7 @@ impl Desk {
         let client = ClientConfig { bootstrap: vec![("seed".into(), 9092)], ..ClientConfig::default() };
         let machine =
             Consumer::new(Arc::new(client), Arc::new(config), 1, Now { instant: now, wall_ms: WALL_MS });
-        let mut desk = Self { now, machine, topic_id: Uuid(7), leader_epoch: 5 };
+        let mut desk = Self { now, machine, topic_id: Uuid(7), leader_epoch: 5, partitions: 4 };
         let seed = Link { node: i32::MIN, lane: Lane::Control };
         assert!(matches!(desk.next(seed), Some(Ask::Metadata(_))));
         desk.show_cluster(seed);
@@ -73,7 +76,7 @@ impl Desk {
         let topic = TopicMetadata {
             name: Some("t".into()),
             topic_id: self.topic_id,
-            partitions: (0..4).map(partition).collect(),
+            partitions: (0..self.partitions).map(partition).collect(),
             ..Default::default()
         };
         let response = MetadataResponse { brokers: vec![broker], topics: vec![topic], ..Default::default() };
@@ -531,19 +534,19 @@ fn a_fetch_is_measured_from_its_sending_to_its_answer() {
     let set = batch(90, 4, 5);
     let bytes = set.0.as_ref().map_or(0, |set| set.len());
     desk.fetched(FETCH, vec![records(0, set)]);
-    let fetched = desk.machine.metrics();
+    let fetched = desk.machine.metrics(desk.now);
     assert_eq!((fetched.fetch_latency.count(), fetched.fetch_latency.max()), (1, ms(30)));
     assert_eq!((fetched.fetched_bytes, fetched.buffer_bytes), (bytes as u64, bytes));
     assert_eq!((fetched.lag, fetched.records), (10, 0));
     assert_eq!(desk.read(), [94]);
     desk.machine.read += 4;
-    let read = desk.machine.metrics();
+    let read = desk.machine.metrics(desk.now);
     assert_eq!((read.lag, read.records, read.buffer_bytes), (6, 4, 0));
     // A fetch without an answer has no latency.
     desk.expect_fetch(FETCH);
     desk.pass(ms(30));
     desk.machine.handle(desk.now, Input::Lost { link: FETCH, cause: Error::new(ErrorKind::Connect, "gone") });
-    assert_eq!(desk.machine.metrics().fetch_latency.count(), 1);
+    assert_eq!(desk.machine.metrics(desk.now).fetch_latency.count(), 1);
 }
 
 const WALL_MS: i64 = 1_000_000;

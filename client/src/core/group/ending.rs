@@ -11,6 +11,16 @@ use crate::core::cluster::Cluster;
 use crate::error::{Error, ErrorKind};
 
 impl Group {
+    /// When the member will leave by itself, unless the application asks for records before.
+    pub(crate) fn evicts_at(&self) -> Option<Instant> {
+        self.poll_by.filter(|_| !matches!(self.phase, Phase::Alone | Phase::Idle | Phase::Over))
+    }
+
+    /// Whether the member has left because the application asks for nothing.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle)
+    }
+
     pub(super) fn join_again(&mut self, now: Instant, reason: &'static str) {
         self.reason = reason;
         self.shared_out = None;
