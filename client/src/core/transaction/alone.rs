@@ -7,14 +7,16 @@
 #![allow(clippy::print_stdout, reason = "says how many seeds ran")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test starts its clock somewhere")]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod coordinator;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ottla_protocol::api::{ApiKey, Versions};
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::*;
-use ottla_protocol::records::{Compressor, DECOMPRESSED_BYTES_MAX, Decompressor, add_sequence, batches};
+use ottla_protocol::records::{Compressor, DECOMPRESSED_BYTES_MAX, Decompressor, batches};
 use ottla_protocol::wire::{Str, Uuid};
 
 use super::{End, GroupOffsets};
@@ -26,12 +28,15 @@ use crate::core::group::GroupMetadata;
 use crate::core::offsets::Committed;
 use crate::core::producer::Producer;
 use crate::core::seeds::run_seeds;
+use crate::core::sequence::Identity;
 use crate::core::{Answer, Ask, Dial, Input, Link, Machine, Now, TopicPartition, Work};
 use crate::error::{Error, ErrorKind};
+use coordinator::{Coordinator, FIRST_ID, LAST_EPOCH, Log};
 
 const NODES: i32 = 3;
 const PARTITIONS: usize = 3;
 const TOPIC_ID: Uuid = Uuid(77);
+const NOBODY: Identity = Identity { id: -1, epoch: -1 };
 
 /// Transactions are judged as wholes: what became of a batch is not looked at.
 #[derive(Clone)]
@@ -49,189 +54,6 @@ impl Ticket for Unheard {
     }
 
     fn settle(self, _: BatchOutcome<Unheard>) {}
-}
-
-/// The log of a partition, of one producer id. Its records are those that a reader of committed ones sees.
-#[derive(Default)]
-struct Log {
-    committed: Vec<u64>,
-    open: Vec<u64>,
-    epoch: i16,
-    last: VecDeque<(i32, i32)>,
-    known: bool,
-}
-
-impl Log {
-    fn append(&mut self, epoch: i16, sequence: i32, values: Vec<u64>) -> Result<(), ErrorCode> {
-        let count = i32::try_from(values.len()).expect("small");
-        if self.known && epoch < self.epoch {
-            return Err(ErrorCode::INVALID_PRODUCER_EPOCH);
-        }
-        if !self.known || epoch > self.epoch {
-            if self.known && sequence != 0 {
-                return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
-            }
-            (self.epoch, self.known) = (epoch, true);
-            self.last.clear();
-        } else if self.last.contains(&(sequence, count)) {
-            return Ok(());
-        } else if self.last.back().is_some_and(|(s, n)| add_sequence(*s, *n) != sequence)
-            || (self.last.is_empty() && sequence != 0)
-        {
-            return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
-        }
-        self.last.push_back((sequence, count));
-        if self.last.len() > 5 {
-            self.last.pop_front();
-        }
-        self.open.extend(values);
-        Ok(())
-    }
-
-    fn end(&mut self, epoch: i16, commit: bool) {
-        let open = std::mem::take(&mut self.open);
-        if commit {
-            self.committed.extend(open);
-        }
-        if epoch > self.epoch {
-            (self.epoch, self.known) = (epoch, true);
-            self.last.clear();
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Empty,
-    Ongoing,
-    /// Markers are being written.
-    Preparing {
-        commit: bool,
-    },
-    Complete {
-        commit: bool,
-    },
-}
-
-/// The coordinator of the transactional id, and of the group.
-struct Coordinator {
-    v2: bool,
-    id: i64,
-    epoch: i16,
-    last_epoch: i16,
-    state: State,
-    partitions: BTreeSet<usize>,
-    /// Offsets that wait for the end of the transaction.
-    pending: Option<i64>,
-    group_epoch: i16,
-    committed: i64,
-    began: Instant,
-}
-
-/// How long the toy coordinator lets a transaction be open.
-const TIMEOUT: Duration = Duration::from_secs(2);
-
-impl Coordinator {
-    fn init(&mut self, asked: &InitProducerIdRequest) -> Result<(i64, i16), ErrorCode> {
-        if asked.producer_id >= 0 && asked.producer_id != self.id {
-            return Err(ErrorCode::PRODUCER_FENCED);
-        }
-        match self.state {
-            State::Preparing { .. } => return Err(ErrorCode::CONCURRENT_TRANSACTIONS),
-            State::Ongoing => {
-                self.fence();
-                return Err(ErrorCode::CONCURRENT_TRANSACTIONS);
-            }
-            State::Empty | State::Complete { .. } => {}
-        }
-        if asked.producer_id >= 0 && asked.producer_epoch == self.last_epoch {
-            return Ok((self.id, self.epoch));
-        }
-        if asked.producer_id >= 0 && asked.producer_epoch != self.epoch {
-            return Err(ErrorCode::PRODUCER_FENCED);
-        }
-        self.last_epoch = if asked.producer_id >= 0 { self.epoch } else { -1 };
-        self.epoch += 1;
-        self.state = State::Empty;
-        Ok((self.id, self.epoch))
-    }
-
-    /// Aborts under the next epoch.
-    fn fence(&mut self) {
-        self.epoch += 1;
-        self.last_epoch = -1;
-        self.state = State::Preparing { commit: false };
-    }
-
-    fn open(&mut self, now: Instant, epoch: i16) -> Result<(), ErrorCode> {
-        if epoch != self.epoch {
-            return Err(ErrorCode::PRODUCER_FENCED);
-        }
-        match self.state {
-            State::Preparing { .. } => Err(ErrorCode::CONCURRENT_TRANSACTIONS),
-            State::Ongoing => Ok(()),
-            State::Empty | State::Complete { .. } => {
-                (self.state, self.began) = (State::Ongoing, now);
-                Ok(())
-            }
-        }
-    }
-
-    /// As a leader asks before it appends.
-    fn verify(&mut self, now: Instant, at: usize, epoch: i16) -> Result<(), ErrorCode> {
-        if self.v2 {
-            let opened = self.open(now, epoch);
-            self.partitions.extend(opened.is_ok().then_some(at));
-            return opened.map_err(|code| match code {
-                ErrorCode::PRODUCER_FENCED => ErrorCode::INVALID_PRODUCER_EPOCH,
-                code => code,
-            });
-        }
-        let verified = epoch == self.epoch && self.state == State::Ongoing && self.partitions.contains(&at);
-        if verified { Ok(()) } else { Err(ErrorCode::INVALID_TXN_STATE) }
-    }
-
-    fn commit_offset(&mut self, now: Instant, epoch: i16, offset: i64) -> Result<(), ErrorCode> {
-        if epoch < self.group_epoch {
-            return Err(ErrorCode::INVALID_PRODUCER_EPOCH);
-        }
-        if self.v2 {
-            self.open(now, epoch)?;
-        }
-        self.group_epoch = epoch;
-        self.pending = Some(offset);
-        Ok(())
-    }
-
-    fn end(&mut self, epoch: i16, commit: bool) -> Result<(i64, i16), ErrorCode> {
-        if self.v2 && epoch + 1 == self.epoch {
-            return match self.state {
-                State::Preparing { commit: c } if c == commit => Err(ErrorCode::CONCURRENT_TRANSACTIONS),
-                State::Complete { commit: c } if c == commit => Ok((self.id, self.epoch)),
-                _ => Err(ErrorCode::INVALID_TXN_STATE),
-            };
-        }
-        if epoch != self.epoch {
-            return Err(ErrorCode::PRODUCER_FENCED);
-        }
-        match self.state {
-            State::Ongoing => {
-                self.state = State::Preparing { commit };
-                self.epoch += i16::from(self.v2);
-                Ok((self.id, self.epoch))
-            }
-            State::Empty | State::Complete { .. } if self.v2 && !commit => {
-                self.epoch += 1;
-                self.state = State::Complete { commit: false };
-                Ok((self.id, self.epoch))
-            }
-            State::Complete { commit: c } if !self.v2 && c == commit => Ok((self.id, self.epoch)),
-            State::Preparing { commit: c } if !self.v2 && c == commit => {
-                Err(ErrorCode::CONCURRENT_TRANSACTIONS)
-            }
-            _ => Err(ErrorCode::INVALID_TXN_STATE),
-        }
-    }
 }
 
 /// What the application does, and knows.
@@ -301,18 +123,10 @@ impl Run {
         let mut machine = Producer::new(Arc::new(client), Arc::new(config), seed, now);
         let topic = machine.topic(now, &Str::from("t"));
         let mut dice = Random::new(seed ^ 0x7a);
-        let coordinator = Coordinator {
-            v2: dice.below(2) == 0,
-            id: 100,
-            epoch: -1,
-            last_epoch: -1,
-            state: State::Empty,
-            partitions: BTreeSet::new(),
-            pending: None,
-            group_epoch: -1,
-            committed: -1,
-            began: now,
-        };
+        // Or its epochs are used up soon.
+        let given =
+            if dice.below(2) == 0 { -1 } else { LAST_EPOCH - i16::try_from(dice.below(6)).expect("small") };
+        let coordinator = Coordinator::new(dice.below(2) == 0, given, now);
         Run {
             dice,
             now,
@@ -569,28 +383,14 @@ impl Run {
             _ => little,
         };
         self.tell(Input::Tick);
-        let coordinator = &mut self.coordinator;
-        if coordinator.state == State::Ongoing && self.now > coordinator.began + TIMEOUT {
-            coordinator.fence();
-        }
+        self.coordinator.pass_time(self.now);
     }
 
     // The cluster.
 
     /// The markers of an ending transaction are written.
     fn complete(&mut self) {
-        let coordinator = &mut self.coordinator;
-        let State::Preparing { commit } = coordinator.state else { return };
-        coordinator.state = State::Complete { commit };
-        for at in std::mem::take(&mut coordinator.partitions) {
-            self.logs[at].end(coordinator.epoch, commit);
-        }
-        coordinator.group_epoch = coordinator.group_epoch.max(coordinator.epoch);
-        if let Some(offset) = coordinator.pending.take()
-            && commit
-        {
-            coordinator.committed = offset;
-        }
+        self.coordinator.complete(&mut self.logs);
     }
 
     fn take_in(&mut self, node: i32, ask: Ask, late: bool) -> Answer {
@@ -623,7 +423,7 @@ impl Run {
             }
             Ask::InitProducerId(asked) => {
                 let given = if here { coordinator.init(&asked) } else { Err(ErrorCode::NOT_COORDINATOR) };
-                let (producer_id, producer_epoch) = given.unwrap_or((-1, -1));
+                let Identity { id: producer_id, epoch: producer_epoch } = given.unwrap_or(NOBODY);
                 let error_code = code(given.map(|_| ()));
                 Answer::InitProducerId(InitProducerIdResponse {
                     error_code,
@@ -633,13 +433,11 @@ impl Run {
                 })
             }
             Ask::AddPartitionsToTxn(asked) => {
-                let opened =
-                    if here { coordinator.open(now, asked.v3_and_below_producer_epoch) } else { Ok(()) };
+                let who =
+                    Identity { id: asked.v3_and_below_producer_id, epoch: asked.v3_and_below_producer_epoch };
                 let topic = &asked.v3_and_below_topics[0];
-                if here && opened.is_ok() {
-                    let added = topic.partitions.iter().map(|p| usize::try_from(*p).expect("small"));
-                    coordinator.partitions.extend(added);
-                }
+                let added = topic.partitions.iter().map(|p| usize::try_from(*p).expect("small"));
+                let opened = if here { coordinator.add(now, who, added) } else { Ok(()) };
                 let results = topic.partitions.iter().map(|index| AddPartitionsToTxnPartitionResult {
                     partition_index: *index,
                     partition_error_code: code(opened).0,
@@ -653,7 +451,8 @@ impl Run {
                 })
             }
             Ask::AddOffsetsToTxn(asked) => {
-                let opened = if here { coordinator.open(now, asked.producer_epoch) } else { Ok(()) };
+                let who = Identity { id: asked.producer_id, epoch: asked.producer_epoch };
+                let opened = if here { coordinator.add(now, who, []) } else { Ok(()) };
                 Answer::AddOffsetsToTxn(AddOffsetsToTxnResponse {
                     error_code: code(opened),
                     ..Default::default()
@@ -662,8 +461,8 @@ impl Run {
             Ask::TxnOffsetCommit(asked) => {
                 let topic = &asked.topics[0];
                 let offset = topic.partitions[0].committed_offset;
-                let done =
-                    if here { coordinator.commit_offset(now, asked.producer_epoch, offset) } else { Ok(()) };
+                let who = Identity { id: asked.producer_id, epoch: asked.producer_epoch };
+                let done = if here { coordinator.commit_offset(now, who, offset) } else { Ok(()) };
                 let partition = TxnOffsetCommittedPartition { partition_index: 0, error_code: code(done) };
                 let topic = TxnOffsetCommittedTopic {
                     name: topic.name.clone(),
@@ -673,12 +472,14 @@ impl Run {
                 Answer::TxnOffsetCommit(TxnOffsetCommitResponse { topics: vec![topic], ..Default::default() })
             }
             Ask::EndTxn(asked) => {
+                let who = Identity { id: asked.producer_id, epoch: asked.producer_epoch };
                 let ended = match here {
                     true if odd && !done_all_the_same => Err(ErrorCode::UNKNOWN_SERVER_ERROR),
-                    true => coordinator.end(asked.producer_epoch, asked.committed),
+                    true => coordinator.end(who, asked.committed),
                     false => Err(ErrorCode::NOT_COORDINATOR),
                 };
-                let (producer_id, producer_epoch) = ended.ok().filter(|_| coordinator.v2).unwrap_or((-1, -1));
+                let next = ended.ok().filter(|_| coordinator.v2).unwrap_or(NOBODY);
+                let Identity { id: producer_id, epoch: producer_epoch } = next;
                 let error_code = match code(ended.map(|_| ())) {
                     _ if odd && here => ErrorCode::UNKNOWN_SERVER_ERROR,
                     code => code,
@@ -731,8 +532,11 @@ impl Run {
                 let value = record.value.expect("a value").try_into().expect("eight bytes");
                 values.push(u64::from_be_bytes(value));
             }
-            let unregistered = !coordinator_knows(&self.coordinator, at, header.producer_epoch);
-            assert!(late || !unregistered, "partition {at} is written to before it is registered (fault 37)");
+            let who = Identity { id: header.producer_id, epoch: header.producer_epoch };
+            assert!(
+                late || self.coordinator.knows(at, who),
+                "partition {at} is written to before it is registered (fault 37)"
+            );
             let (now, refused) = (self.now, !self.healed && self.dice.below(300) == 0);
             let too_large = !self.healed && header.count > 1 && self.dice.below(20) == 0;
             let appended = match node == self.leaders[at] {
@@ -740,9 +544,9 @@ impl Run {
                 true if refused => Err(ErrorCode::INVALID_RECORD),
                 true => self
                     .coordinator
-                    .verify(now, at, header.producer_epoch)
+                    .verify(now, at, who)
                     .and(if too_large { Err(ErrorCode::MESSAGE_TOO_LARGE) } else { Ok(()) })
-                    .and_then(|()| self.logs[at].append(header.producer_epoch, header.base_sequence, values)),
+                    .and_then(|()| self.logs[at].append(who, header.base_sequence, values)),
             };
             let error_code = appended.err().unwrap_or(ErrorCode::NONE);
             partition_responses.push(ProducedPartition {
@@ -820,14 +624,12 @@ impl Run {
     }
 }
 
-/// Under version 1: whether a partition that this epoch writes to has been registered. A fenced epoch may be late.
-fn coordinator_knows(coordinator: &Coordinator, at: usize, epoch: i16) -> bool {
-    coordinator.v2 || epoch != coordinator.epoch || coordinator.partitions.contains(&at)
-}
-
 /// Runs one seed; panics with the invariant that broke. Returns how many transactions were committed, and how many not.
 fn run(seed: u64) -> (usize, usize) {
-    let mut run = Run::new(seed);
+    finish(&mut Run::new(seed))
+}
+
+fn finish(run: &mut Run) -> (usize, usize) {
     let steps = 4_000 + run.dice.below(20_000);
     (0..steps).for_each(|_| run.step());
     run.settle();
@@ -843,6 +645,22 @@ fn transactions_alone_are_seen_as_a_whole_or_not_at_all() {
     runs.into_iter().for_each(|(yes, no)| (committed, not) = (committed + yes, not + no));
     assert!(committed > 100 && not > 100, "the runs commit and abort");
     println!("{seeds} seeds, {committed} transactions committed, {not} not");
+}
+
+/// Fault 12: the last epoch of a producer id is given out, and another id goes on, of which nobody notices anything.
+#[test]
+fn a_producer_whose_epochs_are_used_up_goes_on_under_another_id() {
+    for v2 in [false, true] {
+        let (_, ids) = run_seeds("the last epochs", 20, |seed| {
+            let mut run = Run::new(seed);
+            let given = LAST_EPOCH - 1;
+            run.coordinator = Coordinator::new(v2, given, run.now);
+            let (committed, _) = finish(&mut run);
+            (committed, run.coordinator.now.id)
+        });
+        let changed = ids.iter().filter(|(committed, id)| *committed > 0 && *id > FIRST_ID).count();
+        assert!(changed >= 10, "version 2: {v2}: another id in {changed} of 20 runs");
+    }
 }
 
 /// Every mistake that can be planted in this machine is caught, and soon.
