@@ -394,7 +394,8 @@ impl<D: Ticket> Producer<D> {
         let Some(outlet) = self.outlets.get(&node) else { return true };
         let ready = outlet.ready.front().map(|at| &self.queues[*at]);
         let oldest = ready.into_iter().chain([queue]).filter_map(|queue| queue.waiting.front());
-        let mut expiries = oldest.filter_map(|batch| self.ledger.expiry(batch.number.opened));
+        let mut expiries =
+            oldest.filter_map(|batch| self.ledger.get(batch.number.opened).map(|entry| entry.expires));
         let waits = expiries.any(|expires| expires <= since + self.config.delivery_timeout);
         !waits || outlet.taken.is_some_and(|taken| taken > since)
     }

@@ -8,20 +8,24 @@
 pub(crate) struct Fill {
     /// Bytes on the wire for each [`ONE`] before compression.
     ratio: usize,
-    /// A batch of twice this size was refused.
+    /// A batch of twice this size was refused, and none of this size since.
     batch_bytes_max: usize,
+    /// Batches that filled it and were taken since it was changed.
+    fitted: u32,
 }
 
 /// A ratio of 1.
 const ONE: usize = 1_024;
 /// By how much a batch that compressed worse than expected raises the estimate at least: 5 %.
 const WORSE: usize = ONE / 20;
+/// After so many batches that were taken larger ones are tried, by an eighth: topics get other limits, rarely.
+const FITTED_MAX: u32 = 100;
 /// By how much one that compressed better lowers it at most: half a percent.
 const BETTER: usize = ONE / 200;
 
 impl Default for Fill {
     fn default() -> Self {
-        Self { ratio: ONE, batch_bytes_max: usize::MAX }
+        Self { ratio: ONE, batch_bytes_max: usize::MAX, fitted: 0 }
     }
 }
 
@@ -56,6 +60,19 @@ impl Fill {
     /// A batch of so many bytes on the wire was too large for the topic. Its limit is not told: half of it is tried.
     pub(crate) fn refused(&mut self, bytes: usize) {
         self.batch_bytes_max = self.batch_bytes_max.min(bytes / 2);
+        self.fitted = 0;
+    }
+
+    /// A batch of so many bytes on the wire was taken.
+    pub(crate) fn fitted(&mut self, bytes: usize) {
+        if bytes < self.batch_bytes_max / 2 {
+            return;
+        }
+        self.fitted += 1;
+        if self.fitted == FITTED_MAX {
+            self.fitted = 0;
+            self.batch_bytes_max = self.batch_bytes_max.saturating_add(self.batch_bytes_max / 8);
+        }
     }
 
     /// How many bytes of records go into each part of a batch that was refused, which had `records` bytes of them, and
@@ -96,6 +113,26 @@ mod tests {
         assert_eq!(fill.limit(16_384, 100_000), 100_000);
         // A batch.size above max.request.size is the user's word: a request then holds one batch.
         assert_eq!(Fill::default().limit(200_000, 100_000), 200_000);
+    }
+
+    /// Or a topic whose limit was raised would get small batches for good.
+    #[test]
+    fn batches_that_fit_let_larger_ones_be_tried_again() {
+        let mut fill = Fill::default();
+        fill.refused(8_000);
+        (0..99).for_each(|_| fill.fitted(3_900));
+        assert_eq!(fill.limit(16_384, REQUEST), 4_000);
+        // Small ones prove nothing.
+        (0..1_000).for_each(|_| fill.fitted(1_000));
+        assert_eq!(fill.limit(16_384, REQUEST), 4_000);
+        fill.fitted(3_900);
+        assert_eq!(fill.limit(16_384, REQUEST), 4_500);
+        while fill.limit(16_384, REQUEST) < 16_384 {
+            let full = fill.limit(16_384, REQUEST);
+            fill.fitted(full);
+        }
+        fill.refused(16_384);
+        assert_eq!(fill.limit(16_384, REQUEST), 8_192);
     }
 
     #[test]

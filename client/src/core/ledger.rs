@@ -80,10 +80,10 @@ impl Ledger {
         self.first >= number
     }
 
-    /// When an unsettled batch runs out of time.
-    pub(crate) fn expiry(&self, number: u64) -> Option<Instant> {
+    /// An unsettled batch.
+    pub(crate) fn get(&self, number: u64) -> Option<Entry> {
         let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.entries.get(at).copied().flatten().map(|entry| entry.expires)
+        self.entries.get(at).copied().flatten()
     }
 
     /// When the oldest batch runs out of time.

@@ -17,6 +17,7 @@ use super::ask::{Answer, Ask};
 use super::backoff::Backoff;
 use super::batch::{BatchOutcome, Number, Ticket};
 use super::cluster::Cluster;
+use super::failures::Failures;
 use super::fill::Fill;
 use super::heat::Heat;
 use super::ledger::Ledger;
@@ -117,6 +118,7 @@ pub(crate) struct Producer<D: Ticket> {
     pub(super) turns: u64,
     pub(super) metrics: ProducerMetrics,
     pub(super) events: Events,
+    pub(super) failures: Failures,
 }
 
 impl<D: Ticket> Producer<D> {
@@ -154,6 +156,7 @@ impl<D: Ticket> Producer<D> {
             turns: 0,
             metrics: ProducerMetrics::default(),
             events: Events::default(),
+            failures: Failures::new(now),
         }
     }
 
@@ -503,6 +506,7 @@ impl<D: Ticket> Machine for Producer<D> {
             self.cluster.want_any_control(now);
         }
         self.step_transaction(now);
+        self.news.extend(self.failures.take(now).map(News::Saying));
     }
 
     fn poll_dial(&mut self, now: Instant) -> Option<Dial> {
@@ -562,7 +566,8 @@ impl<D: Ticket> Machine for Producer<D> {
 
     fn deadline(&self) -> Option<Instant> {
         let retry = self.retries.first().map(|(at, _)| *at);
-        self.cluster.deadline().into_iter().chain(retry).chain(self.ledger.deadline()).min()
+        let own = [retry, self.ledger.deadline(), self.failures.due()];
+        own.into_iter().chain([self.cluster.deadline()]).flatten().min()
     }
 
     fn take_news(&mut self) -> Vec<Self::News> {

@@ -133,6 +133,10 @@ impl<D: Ticket> Producer<D> {
         if batch.part {
             queue.clear_doubt_of_parts(batch.number);
         }
+        if let Body::Encoded(bytes, _) = &batch.body {
+            let topic = queue.topic;
+            self.topics[topic].fill.fitted(bytes.len());
+        }
         let log_append_time = (answer.log_append_time_ms >= 0).then_some(answer.log_append_time_ms);
         let base_offset = (answer.base_offset >= 0).then_some(answer.base_offset);
         self.settle(batch, BatchOutcome::Written { base_offset, log_append_time });
@@ -276,6 +280,10 @@ impl<D: Ticket> Producer<D> {
             BatchOutcome::Written { .. } => self.metrics.records_written += records,
             BatchOutcome::Failed(error) | BatchOutcome::Refused { error, .. } => {
                 self.metrics.failed(records, error);
+                if let Some(entry) = self.ledger.get(batch.number.opened) {
+                    let queue = &self.queues[entry.partition];
+                    self.failures.add(&self.topics[queue.topic].name, queue.index, records, error);
+                }
             }
             BatchOutcome::Split(_) => {}
         }

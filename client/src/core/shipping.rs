@@ -83,7 +83,8 @@ impl<D: Ticket> Producer<D> {
             if let Some((number, first, parcel)) = sent {
                 bytes += size;
                 if let Some((count, bytes)) = first {
-                    let accepted = self.ledger.expiry(number.opened).and_then(|at| at.checked_sub(lifetime));
+                    let accepted =
+                        self.ledger.get(number.opened).and_then(|e| e.expires.checked_sub(lifetime));
                     self.metrics.sent(count, bytes, accepted.map(|at| now - at));
                 }
                 shipping.push((at, number));

@@ -49,10 +49,9 @@ impl Shared {
             BatchOutcome::Split(parts) => {
                 tracing::debug!(%topic, partition, parts = parts.len(), "a batch was split");
             }
-            // Whoever closes a producer is told how much of that there was.
-            BatchOutcome::Failed(error) if error.kind() == ErrorKind::Closed => {}
             BatchOutcome::Failed(error) | BatchOutcome::Refused { error, .. } => {
-                tracing::warn!(%topic, partition, outcome = ?error.outcome(), %error, "records were not delivered");
+                let outcome = error.outcome();
+                tracing::debug!(%topic, partition, ?outcome, %error, "a batch was not delivered");
             }
         }
     }
