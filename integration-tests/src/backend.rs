@@ -5,7 +5,7 @@
 //! run's seed, in every world.
 
 use crate::checks::{History, Log, Logged};
-use crate::cluster::{CLIENT_ID, SimulatedCluster};
+use crate::cluster::{CLIENT_ID, SimulatedCluster, end_without_a_word};
 use crate::judge::{self, Judge};
 use crate::kafka::KafkaCluster;
 use crate::random::Random;
@@ -232,6 +232,29 @@ impl Backend {
             Ok(())
         });
         CommitWatch { over, task: Some(task) }
+    }
+
+    /// Starts a protocol of transactions, 1 or 2, where a cluster can do without its operators.
+    pub fn set_transaction_version(&self, level: i16) -> Result<(), Failure> {
+        match &self.0.place {
+            Place::Simulator(_, cluster) => cluster.set_transaction_version(level),
+            Place::Bundled(broker) => {
+                broker.set_transaction_version(level).map_err(|code| Failure::new(format!("{code}")))
+            }
+            Place::Kafka(_) => Ok(()),
+        }
+    }
+
+    /// Lets the coordinator answer the next end of a transaction with an error that says nothing, where it can be told to:
+    /// it has done it, or not.
+    pub fn end_without_a_word(&self, done: bool) {
+        match &self.0.place {
+            Place::Simulator(_, cluster) => cluster.end_without_a_word(done),
+            Place::Bundled(broker) => {
+                broker.fault(end_without_a_word(done));
+            }
+            Place::Kafka(_) => {}
+        }
     }
 
     /// Something that a user did or saw: part of the trace, where there is one.

@@ -8,7 +8,7 @@ use crate::Failure;
 use crate::checks::History;
 use crate::random::Random;
 use crate::world::Simulation;
-use ottla_broker::{Broker, Fault};
+use ottla_broker::{Answer, Broker, Fault};
 use ottla_protocol::api::{ApiKey, Versions};
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::APIS;
@@ -97,6 +97,16 @@ impl SimulatedCluster {
         self.broker.fault(Fault::on(ApiKey::PRODUCE).node(node).always().delay(by));
     }
 
+    /// Starts the protocol of transactions that everybody uses from now on.
+    pub fn set_transaction_version(&self, level: i16) -> Result<(), Failure> {
+        self.broker.set_transaction_version(level).map_err(|code| Failure::new(format!("{code}")))
+    }
+
+    /// See [`end_without_a_word`].
+    pub fn end_without_a_word(&self, done: bool) {
+        self.broker.fault(end_without_a_word(done));
+    }
+
     /// Lets nothing through to a node or from it for a while.
     pub fn freeze(&self, node: i32, time: Duration) {
         self.simulation.network.freeze(&host(node), PORT, time);
@@ -164,6 +174,19 @@ impl SimulatedCluster {
 
 fn host(node: i32) -> String {
     format!("node-{node}")
+}
+
+/// The next EndTxn is answered with an error that says nothing: it was done, or not.
+pub(crate) fn end_without_a_word(done: bool) -> Fault {
+    let fault = Fault::on(ApiKey::END_TXN).client_id(CLIENT_ID);
+    match done {
+        false => fault.fail(ErrorCode::UNKNOWN_SERVER_ERROR),
+        true => fault.rewrite(|answer| {
+            if let Answer::EndTxn(answer) = answer {
+                answer.error_code = ErrorCode::UNKNOWN_SERVER_ERROR;
+            }
+        }),
+    }
 }
 
 /// A highest version for each API: the newest in every second draw, else any that the tables have.

@@ -316,8 +316,7 @@ impl Peer {
     /// look lost: asked for offsets it says so (KIP-207), a fetch would just end early.
     async fn end(&mut self, topic: &str, partition: i32) -> Result<i64, Failure> {
         let of = ListOffsetsPartition { partition_index: partition, timestamp: LATEST, ..Default::default() };
-        let topics =
-            vec![ListOffsetsTopic { name: topic.into(), partitions: vec![of], ..Default::default() }];
+        let topics = vec![ListOffsetsTopic { name: topic.into(), partitions: vec![of] }];
         let answer =
             self.ask(&ListOffsetsRequest { replica_id: -1, topics, ..Default::default() }, 7).await?;
         let Some(listed) = answer.topics.into_iter().flat_map(|topic| topic.partitions).next() else {

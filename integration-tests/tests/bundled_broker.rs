@@ -38,10 +38,12 @@ scenarios! {
     records_come_back_as_they_were_sent
     acknowledged_records_are_in_the_log_once_and_in_order
     young_producers_keep_their_order_in_trouble
+    many_producers_keep_what_each_has_sent
     every_send_ends_by_its_deadline
     flush_and_close_account_for_every_record
     a_full_buffer_makes_senders_wait
     weaker_acknowledgements_still_arrive
+    one_acknowledgement_tells_no_lies
     compressed_records_come_back
     batches_above_the_topics_limit_are_split
     a_group_reads_everything_and_commits_it
@@ -57,7 +59,9 @@ scenarios! {
     a_transaction_is_seen_when_it_is_committed
     a_transaction_with_a_failed_record_is_not_committed
     a_fenced_producer_stays_fenced
-    transactions_are_whole_or_absent
+    a_commit_that_returns_is_in_the_log
+    transactions_of_version_1_are_whole_or_absent
+    transactions_of_version_2_are_whole_or_absent
     a_chain_of_pipelines_loses_and_doubles_nothing
     topics_are_created_described_and_deleted
     a_record_that_is_too_large_is_refused_alone

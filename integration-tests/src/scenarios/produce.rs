@@ -124,6 +124,37 @@ pub(super) async fn young_producers_keep_their_order_in_trouble(backend: &Backen
     Ok(())
 }
 
+/// S1 to S5 with many producers of a few records each, which share the partitions, their leaders and the trouble.
+pub(super) async fn many_producers_keep_what_each_has_sent(backend: &Backend) -> Result<(), Failure> {
+    let name = backend.topic("many", 2).await?;
+    let history = Arc::new(History::default());
+    let client = backend.client().build()?;
+    let trouble = backend.trouble(&name);
+    let mut writers = Vec::new();
+    for writer in 0..16 {
+        let producer = client.producer().linger(Duration::from_millis(5)).batch_size(400).build()?;
+        backend.watch(producer.probe());
+        let (world, history) = (backend.clone(), history.clone());
+        let (topic, count) = (producer.topic(&name), backend.scale(20));
+        writers.push(backend.spawn("writer", async move {
+            write(&world, &topic, &history, writer, 0..count).await?;
+            producer.close(CLOSE).await;
+            Ok::<_, Failure>(())
+        }));
+    }
+    for writer in writers {
+        writer.join().await??;
+    }
+    trouble.end().await?;
+    history.check_sends(&backend.log(&name).await?, true)?;
+    let (acked, accepted) = (history.acked(), history.accepted());
+    ensure!(
+        acked == accepted,
+        "{acked} of {accepted} sends were acknowledged although the trouble ended in time"
+    );
+    Ok(())
+}
+
 /// With a delivery timeout that is shorter than the trouble, sends fail, and say truly what became of the record.
 pub(super) async fn every_send_ends_by_its_deadline(backend: &Backend) -> Result<(), Failure> {
     let name = backend.topic("deadline", 3).await?;
@@ -268,6 +299,32 @@ pub(super) async fn weaker_acknowledgements_still_arrive(backend: &Backend) -> R
         }
     }
     Ok(())
+}
+
+/// acks=1 without idempotence in trouble: a record may be lost, be there twice or out of order, but nothing that was said is
+/// untrue (S4, S5, P8): what is certainly not written is not there.
+pub(super) async fn one_acknowledgement_tells_no_lies(backend: &Backend) -> Result<(), Failure> {
+    let name = backend.topic("one", 2).await?;
+    let history = Arc::new(History::default());
+    let limit = Duration::from_millis(2_000 + backend.random("deadline").below(10_000));
+    let client = backend.client().request_timeout(limit / 2).build()?;
+    let producer = client.producer().idempotence(false).acks(Acks::Leader).delivery_timeout(limit);
+    let producer = producer.max_block(limit).linger(Duration::from_millis(5)).batch_size(400).build()?;
+    backend.watch(producer.probe());
+    let trouble = backend.trouble(&name);
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let (backend, topic, history) = (backend.clone(), producer.topic(&name), history.clone());
+            let (world, count) = (backend.clone(), backend.scale(60));
+            world.spawn("writer", async move { write(&backend, &topic, &history, writer, 0..count).await })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().await??;
+    }
+    trouble.end().await?;
+    producer.close(CLOSE).await;
+    history.check_honesty(&backend.log(&name).await?)
 }
 
 /// Each codec that this build can write.

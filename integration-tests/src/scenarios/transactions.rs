@@ -140,9 +140,62 @@ pub(super) async fn a_fenced_producer_stays_fenced(backend: &Backend) -> Result<
     Ok(())
 }
 
+/// F33, F35: whoever is told that a transaction is committed finds it in the log at once, whatever the coordinator has said.
+pub(super) async fn a_commit_that_returns_is_in_the_log(backend: &Backend) -> Result<(), Failure> {
+    let name = backend.topic("told", 2).await?;
+    let mut random = backend.random("ends");
+    let client = backend.client().build()?;
+    // Or a coordinator that is silent is asked again until it has spoken.
+    let builder = client.producer().transactional_id(&backend.unique("tx"));
+    let mut producer = builder.max_block(Duration::from_millis(500)).build_transactional()?;
+    backend.watch(producer.probe());
+    let mut committed: Vec<String> = Vec::new();
+    let mut unknown = None;
+    for round in 0..backend.scale(6) {
+        let transaction = loop {
+            match producer.begin().await {
+                Ok(transaction) => break transaction,
+                Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::CommitUnknown) => {}
+                Err(error) => fail!("begin failed with {error}"),
+            }
+        };
+        let before = unknown.take();
+        committed.extend(before.filter(|_| transaction.previous() == Some(Previous::Committed)));
+        let value = format!("{round:03}");
+        transaction.topic(&name).send(Payload::value(value.as_bytes())).await?;
+        for _ in 0..random.below(4) {
+            backend.end_without_a_word(random.percent(50));
+        }
+        match transaction.commit().await {
+            Ok(()) => {
+                committed.push(value);
+                let seen = backend.judge().read_committed(&name).await?;
+                let mut seen: Vec<_> = seen.into_iter().filter_map(|record| record.value).collect();
+                seen.sort();
+                ensure!(seen == committed, "{seen:?} are seen, and {committed:?} were committed (S1, S6)");
+            }
+            Err(error) if error.kind() == ErrorKind::CommitUnknown => unknown = Some(value),
+            Err(error) => fail!("commit failed with {error}"),
+        }
+    }
+    producer.close(CLOSE).await;
+    Ok(())
+}
+
+/// As [`whole_or_absent`], with partitions that are registered before they are written to.
+pub(super) async fn transactions_of_version_1_are_whole_or_absent(backend: &Backend) -> Result<(), Failure> {
+    whole_or_absent(backend, 1).await
+}
+
+/// As [`whole_or_absent`], with an epoch for each transaction (KIP-890).
+pub(super) async fn transactions_of_version_2_are_whole_or_absent(backend: &Backend) -> Result<(), Failure> {
+    whole_or_absent(backend, 2).await
+}
+
 /// S6 while connections break, leaders and coordinators move and requests arrive late: records and offsets of a
 /// transaction are there together or not at all, as its writer was told.
-pub(super) async fn transactions_are_whole_or_absent(backend: &Backend) -> Result<(), Failure> {
+async fn whole_or_absent(backend: &Backend, version: i16) -> Result<(), Failure> {
+    backend.set_transaction_version(version)?;
     let name = backend.topic("whole", backend.random("partitions").choose(&[1, 3])).await?;
     let group = backend.group("reader");
     let id = backend.unique("tx");
