@@ -1,8 +1,11 @@
 //! Long runs on a cluster that is being disturbed by somebody else, with a verdict at the end: `endure --help`.
 //!
-//! Owns two runs: many records by an idempotent producer, and an exactly-once pipeline whose own process is killed. Whoever
+//! Owns three runs: many records by an idempotent producer, an exactly-once pipeline whose own process is killed, and consumers
+//! whose processes are killed ([`consume`]). Whoever
 //! disturbs the cluster meanwhile is `on-kafka --storm`. Invariant: the verdict comes from the log, not from the client.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line tool speaks on both
+
+mod consume;
 
 use ottla::{Client, Deliveries, IsolationLevel, OwnedRecord, Payload, Reset, Transaction};
 use ottla_integration_tests::judge::{self, Judge};
@@ -15,8 +18,10 @@ use tokio::time::{sleep, timeout};
 const HELP: &str = "\
 endure produce  --brokers HOST:PORT,... [--records 5000000] [--partitions 12] [--rate 20000]
 endure pipeline --brokers HOST:PORT,... [--records 100000] [--partitions 6] [--kills 20]
+endure consume  --brokers HOST:PORT,... [--records 100000] [--partitions 6] [--kills 200]
 The first sends records while somebody disturbs the cluster, and finds each acknowledged one in the log once and in order.
-The second copies a topic to another exactly once, in a process of its own that is killed again and again.";
+The second copies a topic to another exactly once, in a process of its own that is killed again and again.
+The third reads a topic under each commit policy, in processes that are killed, and counts what comes again.";
 
 /// Records that wait for their acknowledgement at most.
 const WINDOW: usize = 50_000;
@@ -35,6 +40,8 @@ struct Options {
     /// Of the pipeline's own process.
     from: String,
     to: String,
+    /// Of the consumer's own process.
+    policy: String,
 }
 
 fn main() -> ExitCode {
@@ -45,6 +52,8 @@ fn main() -> ExitCode {
                 "produce" => produce(&options).await,
                 "pipeline" => pipeline(&options).await,
                 "worker" => work(&options).await,
+                "consume" => consume::consume(&options).await,
+                "member" => consume::member(&options).await,
                 _ => {
                     println!("{HELP}");
                     Ok(())
@@ -63,7 +72,8 @@ fn main() -> ExitCode {
 
 fn options() -> Result<Options, Failure> {
     let mut words = std::env::args().skip(1);
-    let mut options = Options { run: words.next().unwrap_or_default(), kills: 20, ..Options::default() };
+    let mut options = Options { run: words.next().unwrap_or_default(), ..Options::default() };
+    options.kills = if options.run == "consume" { 200 } else { 20 };
     (options.records, options.partitions, options.rate) =
         if options.run == "produce" { (5_000_000, 12, 20_000) } else { (100_000, 6, 0) };
     while let Some(word) = words.next() {
@@ -76,6 +86,7 @@ fn options() -> Result<Options, Failure> {
             "--kills" => options.kills = value.parse()?,
             "--from" => options.from = value,
             "--to" => options.to = value,
+            "--policy" => options.policy = value,
             _ => fail!("{word} is unknown; see --help"),
         }
     }
