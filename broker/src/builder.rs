@@ -4,8 +4,7 @@ use crate::broker::Broker;
 use crate::core::sessions::Sessions;
 use crate::core::settings::{Honoured, SettingError, Settings, TopicSettings};
 use crate::core::topics::is_legal_name;
-use crate::core::transactions::VERSION_MAX;
-use crate::core::{Cluster, Node};
+use crate::core::{Cluster, Node, group, transactions};
 use crate::tcp::TestBroker;
 use crate::world::{RealWorld, World};
 use ottla_protocol::wire::Str;
@@ -30,8 +29,11 @@ pub enum StartError {
         reason: &'static str,
     },
     /// There is no such level of the feature `transaction.version`.
-    #[error("transaction.version {0}: there are 0 to {VERSION_MAX}")]
+    #[error("transaction.version {0}: there are 0 to {max}", max = transactions::VERSION_MAX)]
     TransactionVersion(i16),
+    /// There is no such level of the feature `group.version`.
+    #[error("group.version {0}: there are 0 to {max}", max = group::VERSION_MAX)]
+    GroupVersion(i16),
     /// There must be at least one node, and not more than 100.
     #[error("{0} nodes: there must be 1 to 100")]
     Nodes(usize),
@@ -59,6 +61,7 @@ pub struct Builder {
     topics: Vec<(String, i32)>,
     settings: Vec<(String, String)>,
     transaction_version: i16,
+    group_version: i16,
     world: Arc<dyn World>,
 }
 
@@ -80,7 +83,8 @@ impl Default for Builder {
             racks: Vec::new(),
             topics: Vec::new(),
             settings: Vec::new(),
-            transaction_version: VERSION_MAX,
+            transaction_version: transactions::VERSION_MAX,
+            group_version: group::VERSION_MAX,
             world: Arc::new(RealWorld),
         }
     }
@@ -116,6 +120,13 @@ impl Builder {
     /// Kafka 4.0; 2, the default, for those of KIP-890. [`Broker::set_transaction_version`] changes it later.
     pub fn transaction_version(mut self, level: i16) -> Self {
         self.transaction_version = level;
+        self
+    }
+
+    /// The finalized level of the feature `group.version`: 0 for a cluster that has classic groups only, as before Apache
+    /// Kafka 4.0; 1, the default, for consumer groups too (KIP-848). [`Broker::set_group_version`] changes it later.
+    pub fn group_version(mut self, level: i16) -> Self {
+        self.group_version = level;
         self
     }
 
@@ -174,6 +185,8 @@ impl Builder {
         let mut cluster = Cluster::new(settings, self.world.random());
         let level = self.transaction_version;
         cluster.set_transaction_version(level).map_err(|_| StartError::TransactionVersion(level))?;
+        let level = self.group_version;
+        cluster.set_group_version(level).map_err(|_| StartError::GroupVersion(level))?;
         for id in (1..).take(self.nodes) {
             let advertised = self.hosts.iter().rev().find(|(node, ..)| *node == id);
             let (host, port) = advertised

@@ -2,14 +2,15 @@
 
 use crate::broker::Broker;
 use crate::core::coordinator::Coordinated;
-use crate::core::group::Entry;
+use crate::core::group::consumer::Place;
+use crate::core::group::{Entry, Membership};
 use crate::core::topics::{Partition, Topic};
 use crate::faults::{Fault, FaultId};
 use bytes::Bytes;
 use ottla_protocol::api::ApiKey;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::records::{BatchHeader, DECOMPRESSED_BYTES_MAX, Decompressor, RecordError, batches};
-use ottla_protocol::wire::Uuid;
+use ottla_protocol::wire::{Str, Uuid};
 use std::collections::BTreeMap;
 
 /// A record as it stands in a log.
@@ -40,14 +41,51 @@ pub struct LogRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupView {
-    /// `Empty`, `PreparingRebalance`, `CompletingRebalance` or `Stable`.
+    /// `Empty`, `PreparingRebalance`, `CompletingRebalance` or `Stable`; of a consumer group `Empty`, `Assigning`,
+    /// `Reconciling` or `Stable`.
     pub state: &'static str,
-    /// The generation, which grows with each rebalance.
+    /// The generation, which grows with each rebalance; of a consumer group its epoch.
     pub generation: i32,
-    /// The assignor that the members agreed on.
+    /// The assignor that the members agreed on; of a consumer group the broker's.
     pub protocol: Option<String>,
     /// Member ids, and the client id of each.
     pub members: BTreeMap<String, String>,
+}
+
+/// A consumer group (KIP-848), seen from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConsumerGroupView {
+    /// `Empty`, `Assigning`, `Reconciling` or `Stable`.
+    pub state: &'static str,
+    /// The epoch, which grows with each change of members, subscriptions and topics.
+    pub epoch: i32,
+    /// The epoch for which targets were computed last.
+    pub assignment_epoch: i32,
+    /// `uniform` or `range`.
+    pub assignor: &'static str,
+    /// The members by their ids.
+    pub members: BTreeMap<String, ConsumerMemberView>,
+}
+
+/// A member of a consumer group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConsumerMemberView {
+    /// Its epoch; -2 when it left for a while.
+    pub epoch: i32,
+    /// What its client calls itself.
+    pub client_id: String,
+    /// Its instance, if it is static.
+    pub instance_id: Option<String>,
+    /// Whether it speaks the classic protocol still.
+    pub is_classic: bool,
+    /// What it owns, by topic and partition.
+    pub assigned: Vec<(String, i32)>,
+    /// What it was told to give up and has not given up yet.
+    pub revoking: Vec<(String, i32)>,
+    /// What it should own.
+    pub target: Vec<(String, i32)>,
 }
 
 /// A producer, as a partition remembers it.
@@ -189,13 +227,45 @@ impl Broker {
     /// A group, if it exists.
     pub fn group(&self, group: &str) -> Option<GroupView> {
         self.shared.with(|cluster, _| {
+            let name = |id: &Str, client_id: &Str| (id.to_string(), client_id.to_string());
             let membership = &cluster.groups.get(group)?.membership;
-            let members = membership.members().iter();
-            Some(GroupView {
-                state: membership.state().name(),
-                generation: membership.generation(),
-                protocol: membership.protocol().map(ToString::to_string),
-                members: members.map(|(id, member)| (id.to_string(), member.client_id.to_string())).collect(),
+            let (generation, protocol, members) = match membership {
+                Membership::Classic(group) => {
+                    let members = group.members().iter().map(|(id, it)| name(id, &it.client_id)).collect();
+                    (group.generation(), group.protocol().map(ToString::to_string), members)
+                }
+                Membership::Consumer(group) => {
+                    let members = group.members().iter().map(|(id, it)| name(id, &it.client_id)).collect();
+                    (group.epoch(), Some(group.assignor().name().to_string()), members)
+                }
+            };
+            Some(GroupView { state: membership.state(), generation, protocol, members })
+        })
+    }
+
+    /// A consumer group (KIP-848), if it exists and is one.
+    pub fn consumer_group(&self, group: &str) -> Option<ConsumerGroupView> {
+        self.shared.with(|cluster, _| {
+            let Membership::Consumer(group) = &cluster.groups.get(group)?.membership else { return None };
+            let named = |(topic, index): &Place| Some((cluster.topics.name_of(*topic)?.to_string(), *index));
+            let members = group.members().iter().map(|(id, member)| {
+                let view = ConsumerMemberView {
+                    epoch: member.epoch,
+                    client_id: member.client_id.to_string(),
+                    instance_id: member.instance_id.as_ref().map(ToString::to_string),
+                    is_classic: member.classic.is_some(),
+                    assigned: member.assigned.keys().filter_map(named).collect(),
+                    revoking: member.revoking.keys().filter_map(named).collect(),
+                    target: group.target(id).filter_map(named).collect(),
+                };
+                (id.to_string(), view)
+            });
+            Some(ConsumerGroupView {
+                state: group.state().name(),
+                epoch: group.epoch(),
+                assignment_epoch: group.assignment_epoch(),
+                assignor: group.assignor().name(),
+                members: members.collect(),
             })
         })
     }
@@ -254,6 +324,15 @@ impl Broker {
     /// INVALID_UPDATE_VERSION for a level that does not exist; there are 0 to 2.
     pub fn set_transaction_version(&self, level: i16) -> Result<(), ErrorCode> {
         self.shared.with(|cluster, _| cluster.set_transaction_version(level))
+    }
+
+    /// Changes the finalized level of the feature `group.version`, as an administrator of a live cluster does: 0 for classic
+    /// groups only, 1 for consumer groups too (KIP-848). Clients see it on connections that open from now on.
+    ///
+    /// # Errors
+    /// INVALID_UPDATE_VERSION for a level that does not exist; there are 0 and 1.
+    pub fn set_group_version(&self, level: i16) -> Result<(), ErrorCode> {
+        self.shared.with(|cluster, _| cluster.set_group_version(level))
     }
 
     /// Makes another replica the leader of a partition.

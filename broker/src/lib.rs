@@ -1,7 +1,7 @@
 //! A Kafka broker for tests and development: in process in one line, or as the binary `ottla-broker`.
 //!
 //! Several nodes live in one process, each on its own port, with topics, partitions, leaders, idempotent and transactional
-//! producers, fetch sessions and classic groups that behave as Apache Kafka's. What it does not know it refuses with Kafka's error codes.
+//! producers, fetch sessions, and groups of both protocols that behave as Apache Kafka's. What it does not know it refuses with Kafka's error codes.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,6 +28,8 @@ pub use broker::Broker;
 pub use builder::{Builder, StartError};
 pub use core::settings::{Honoured, SettingError};
 pub use faults::{Fault, FaultId};
-pub use inspect::{GroupView, Leader, LogRecord, ProducerView, TransactionView};
+pub use inspect::{
+    ConsumerGroupView, ConsumerMemberView, GroupView, Leader, LogRecord, ProducerView, TransactionView,
+};
 pub use tcp::TestBroker;
 pub use world::{RealWorld, Work, World};

@@ -16,6 +16,7 @@ Usage: ottla-broker [options]
   --topic NAME[:PARTITIONS] a topic that is there from the start; may be repeated (default 1 partition)
   --set KEY=VALUE           a setting by Kafka's name; may be repeated
   --transaction-version N   the level of the feature transaction.version, 0 to 2 (default 2)
+  --group-version N         the level of the feature group.version, 0 or 1 (default 1)
   --help                    this text
   --version                 the version
 
@@ -83,6 +84,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Builder>,
                 let value = value()?;
                 let refuse = |_| format!("--transaction-version {value}: a number");
                 builder.transaction_version(value.parse().map_err(refuse)?)
+            }
+            "--group-version" => {
+                let value = value()?;
+                let refuse = |_| format!("--group-version {value}: a number");
+                builder.group_version(value.parse().map_err(refuse)?)
             }
             "--help" | "-h" => {
                 print!("{HELP}");

@@ -147,8 +147,8 @@ async fn an_api_that_is_not_served_is_refused_by_its_code() {
     let mut wire = Wire::connect(&broker, 1);
     let quorum = DescribeQuorumRequest::default();
     assert_eq!(wire.call(0, quorum).await.error_code, ErrorCode::UNSUPPORTED_VERSION);
-    let heartbeat = ConsumerGroupHeartbeatRequest::default();
-    assert_eq!(wire.call(0, heartbeat).await.error_code, ErrorCode::UNSUPPORTED_VERSION);
+    let heartbeat = ShareGroupHeartbeatRequest::default();
+    assert_eq!(wire.call(1, heartbeat).await.error_code, ErrorCode::UNSUPPORTED_VERSION);
     assert_eq!(append(&mut wire, "t", 0, plain(&["a"])).await.error_code, ErrorCode::NONE);
 }
 

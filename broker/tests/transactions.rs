@@ -536,10 +536,11 @@ async fn the_level_of_the_feature_is_advertised_and_can_be_changed_live() {
             let answer = wire.call(version, request).await;
             let supported: Vec<_> =
                 answer.supported_features.iter().map(|it| (it.min_version, it.max_version)).collect();
-            assert_eq!(supported, if version == 3 { vec![] } else { vec![(0, 2)] });
+            assert_eq!(supported, if version == 3 { vec![] } else { vec![(0, 1), (0, 2)] });
             let finalized: Vec<_> = answer
                 .finalized_features
                 .iter()
+                .filter(|it| &*it.name == "transaction.version")
                 .map(|it| (&*it.name, it.min_version_level, it.max_version_level))
                 .collect();
             let expected = vec![("transaction.version", level, level)];
@@ -564,8 +565,9 @@ async fn an_older_broker_shows_the_level_that_it_would_have() {
         ..ApiVersionsRequest::default()
     };
     let answer = Wire::over(stream).call(4, request).await;
-    assert_eq!(answer.finalized_features[0].max_version_level, 1);
-    assert_eq!(answer.supported_features[0].max_version, 1);
+    let finalized = answer.finalized_features.iter().map(|it| (&*it.name, it.max_version_level));
+    assert_eq!(finalized.collect::<Vec<_>>(), [("group.version", 1), ("transaction.version", 1)]);
+    assert_eq!(answer.supported_features[1].max_version, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,13 +1,11 @@
 //! OffsetCommit, OffsetFetch and OffsetDelete: what groups have committed.
 //!
-//! OffsetCommit versions 2 to 10: whole (topic ids from 10); retention is ignored, offsets stay until the topic or the
-//! group is deleted. OffsetFetch versions 1 to 10: whole (all topics from 2, stable offsets from 7, many groups from 8,
-//! topic ids from 10); member epochs are ignored. OffsetDelete version 0:
-//! a group with members keeps its offsets.
+//! OffsetCommit versions 2 to 10: whole (member epochs from 9, topic ids from 10); retention is ignored, offsets stay until
+//! the topic or the group is deleted. OffsetFetch versions 1 to 10: whole (all topics from 2, stable offsets from 7, many
+//! groups from 8, member epochs from 9, topic ids from 10). OffsetDelete version 0: a group with members keeps its offsets.
 
 use super::{Caller, Refuse};
 use crate::core::coordinator::Coordinated;
-use crate::core::group::classic::State;
 use crate::core::group::{Committed, Entry};
 use crate::core::topics::Topics;
 use crate::core::{Cluster, Now};
@@ -107,10 +105,14 @@ impl Cluster {
         let (groups, mut fx) = self.groups(now);
         let instance_id = request.group_instance_id.as_ref();
         let entry = groups.get_or_create(&request.group_id);
-        if let Err(code) = entry.membership.check_commit(&mut fx, &request.member_id, instance_id, generation)
+        let member_id = &request.member_id;
+        let membership = &mut entry.membership;
+        if let Err(code) =
+            membership.check_commit(&mut fx, member_id, instance_id, generation, caller.version)
         {
             return request.refuse(code);
         }
+        let member = (member_id, generation);
         let mut response = OffsetCommitResponse::default();
         for topic in request.topics {
             let by_id = caller.version >= 10;
@@ -121,7 +123,7 @@ impl Cluster {
             };
             let commit = |it: &OffsetCommitPartition| OffsetCommittedPartition {
                 partition_index: it.partition_index,
-                error_code: self.commit(now, caller, &request.group_id, &name, it),
+                error_code: self.commit(now, caller, (&request.group_id, member), &name, it),
             };
             let partitions = topic.partitions.iter().map(commit).collect();
             response.topics.push(OffsetCommittedTopic {
@@ -137,7 +139,7 @@ impl Cluster {
         &mut self,
         now: Now,
         caller: &Caller,
-        group: &str,
+        (group, (member_id, epoch)): (&str, (&Str, i32)),
         topic: &str,
         asked: &OffsetCommitPartition,
     ) -> ErrorCode {
@@ -159,7 +161,11 @@ impl Cluster {
             metadata: Str::from(metadata),
             at_ms: now.wall_ms,
         };
-        self.groups.get_or_create(group).commit((topic.name.clone(), index), committed);
+        let entry = self.groups.get_or_create(group);
+        if let Err(code) = entry.membership.check_commit_of(member_id, epoch, &(topic.id, index)) {
+            return code;
+        }
+        entry.commit((topic.name.clone(), index), committed);
         ErrorCode::NONE
     }
 
@@ -172,7 +178,8 @@ impl Cluster {
         if caller.version >= 8 {
             let fetch = |group: &OffsetFetchGroup| {
                 let topics = group.topics.as_deref();
-                let fetched = self.committed(caller, &group.group_id, topics, request.require_stable);
+                let member = (group.member_id.as_ref(), group.member_epoch);
+                let fetched = self.committed(caller, &group.group_id, member, topics, request.require_stable);
                 let (topics, error_code) =
                     fetched.map_or_else(|code| (Vec::new(), code), |it| (it, ErrorCode::NONE));
                 OffsetFetchedGroup { group_id: group.group_id.clone(), topics, error_code }
@@ -181,7 +188,7 @@ impl Cluster {
             return OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };
         }
         let topics = request.topics.as_deref();
-        match self.committed(caller, &request.group_id, topics, request.require_stable) {
+        match self.committed(caller, &request.group_id, (None, -1), topics, request.require_stable) {
             Ok(topics) => OffsetFetchResponse { topics, ..OffsetFetchResponse::default() },
             Err(code) => request.refuse(code),
         }
@@ -192,11 +199,15 @@ impl Cluster {
         &mut self,
         caller: &Caller,
         group: &str,
+        (member_id, epoch): (Option<&Str>, i32),
         asked: Option<&[OffsetFetchTopic]>,
         stable: bool,
     ) -> Result<Vec<OffsetFetchedTopic>, ErrorCode> {
         self.check_coordinator(caller, Coordinated::Group(group))?;
         let entry = self.groups.get(group);
+        if let Some(entry) = entry {
+            entry.membership.check_fetch(member_id, epoch)?;
+        }
         let Some(asked) = asked else {
             return Ok(entry.map(|entry| all_offsets(&self.topics, entry, stable)).unwrap_or_default());
         };
@@ -238,12 +249,12 @@ impl Cluster {
         let Some(entry) = self.groups.get_mut(&request.group_id) else {
             return request.refuse(ErrorCode::GROUP_ID_NOT_FOUND);
         };
-        let in_use = entry.membership.state() != State::Empty;
-        if in_use && !entry.membership.is_consumer_group() {
+        if !entry.membership.is_empty() && !entry.membership.has_subscriptions() {
             return request.refuse(ErrorCode::NON_EMPTY_GROUP);
         }
         let mut response = OffsetDeleteResponse::default();
         for topic in request.topics {
+            let in_use = entry.membership.subscribes_to(&topic.name);
             let partitions = topic.partitions.iter().map(|it| {
                 let error_code = match in_use {
                     true => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,

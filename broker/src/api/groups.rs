@@ -1,10 +1,11 @@
 //! DescribeGroups, ListGroups and DeleteGroups: groups from the outside.
 //!
-//! DescribeGroups versions 0 to 6, ListGroups 0 to 5 (filters by state and type), DeleteGroups 0 to 3: whole. Only classic
-//! groups exist. A node lists the groups that it coordinates.
+//! DescribeGroups versions 0 to 6, ListGroups 0 to 5 (filters by state and type), DeleteGroups 0 to 3: whole.
+//! DescribeGroups knows classic groups only, as in Kafka. A node lists the groups that it coordinates.
 
 use super::{Caller, Refuse};
 use crate::core::coordinator::Coordinated;
+use crate::core::group::Membership;
 use crate::core::group::classic::{Group, State};
 use crate::core::{Cluster, Now};
 use bytes::Bytes;
@@ -63,9 +64,10 @@ impl Cluster {
             if let Err(code) = self.check_group(caller, group) {
                 return not_described(group, code);
             }
-            let mut described = match self.groups.get(group) {
-                Some(entry) => described(group, &entry.membership),
-                None => unknown_group(caller, group),
+            let mut described = match self.groups.get(group).map(|entry| &entry.membership) {
+                Some(Membership::Classic(classic)) => described(group, classic),
+                Some(Membership::Consumer(_)) => unknown_group(caller, group, "is not a classic group"),
+                None => unknown_group(caller, group, "not found"),
             };
             if request.include_authorized_operations {
                 described.authorized_operations = GROUP_OPERATIONS;
@@ -87,14 +89,14 @@ impl Cluster {
         };
         let listed = self.groups.iter().filter(|(id, entry)| {
             self.check_coordinator(caller, Coordinated::Group(id)).is_ok()
-                && matches(&request.states_filter, entry.membership.state().name())
-                && matches(&request.types_filter, "classic")
+                && matches(&request.states_filter, entry.membership.state())
+                && matches(&request.types_filter, entry.membership.type_name())
         });
         let groups = listed.map(|(id, entry)| ListedGroup {
             group_id: id.clone(),
-            protocol_type: entry.membership.protocol_type().cloned().unwrap_or_default(),
-            group_state: Str::from_static(entry.membership.state().name()),
-            group_type: Str::from_static("classic"),
+            protocol_type: entry.membership.protocol_type(),
+            group_state: Str::from_static(entry.membership.state()),
+            group_type: Str::from_static(entry.membership.type_name()),
         });
         ListGroupsResponse { groups: groups.collect(), ..ListGroupsResponse::default() }
     }
@@ -108,7 +110,7 @@ impl Cluster {
         let delete = |group_id: &Str| {
             let checked = self.check_group(caller, group_id).and_then(|()| match self.groups.get(group_id) {
                 None => Err(ErrorCode::GROUP_ID_NOT_FOUND),
-                Some(entry) if entry.membership.state() != State::Empty => Err(ErrorCode::NON_EMPTY_GROUP),
+                Some(entry) if !entry.membership.is_empty() => Err(ErrorCode::NON_EMPTY_GROUP),
                 Some(_) => Ok(()),
             });
             if checked.is_ok() {
@@ -122,10 +124,14 @@ impl Cluster {
     }
 }
 
-/// Before version 6 a group that does not exist is described as dead.
-fn unknown_group(caller: &Caller, group: &Str) -> DescribedGroup {
-    let error_code = if caller.version >= 6 { ErrorCode::GROUP_ID_NOT_FOUND } else { ErrorCode::NONE };
-    DescribedGroup { group_state: Str::from_static("Dead"), ..not_described(group, error_code) }
+/// Before version 6 a group that does not exist, or is of the other protocol, is described as dead.
+fn unknown_group(caller: &Caller, group: &Str, reason: &str) -> DescribedGroup {
+    let group_state = Str::from_static("Dead");
+    if caller.version < 6 {
+        return DescribedGroup { group_state, ..not_described(group, ErrorCode::NONE) };
+    }
+    let error_message = Some(Str::from(format!("Group {group} {reason}.")));
+    DescribedGroup { group_state, error_message, ..not_described(group, ErrorCode::GROUP_ID_NOT_FOUND) }
 }
 
 fn described(group_id: &Str, group: &Group) -> DescribedGroup {

@@ -2,7 +2,8 @@
 //!
 //! JoinGroup versions 0 to 9: whole (member ids first from 4, static members from 5); the reason is ignored. SyncGroup
 //! 0 to 5, Heartbeat 0 to 4, LeaveGroup 0 to 5 (many members from 3): whole, but for the reason. Each is answered by the
-//! group's coordinator only. The group itself is in [`crate::core::group::classic`].
+//! group's coordinator only. The group itself is in [`crate::core::group::classic`]; members of this kind may also be in a
+//! consumer group that is on its way from or to the classic protocol.
 
 use super::{Caller, Refuse};
 use crate::core::coordinator::Coordinated;
@@ -90,9 +91,7 @@ impl Cluster {
         let Some(entry) = groups.get_mut(&request.group_id) else {
             return request.refuse(ErrorCode::UNKNOWN_MEMBER_ID);
         };
-        let instance_id = request.group_instance_id.as_ref();
-        let error_code =
-            entry.membership.heartbeat(&mut fx, &request.member_id, instance_id, request.generation_id);
+        let error_code = entry.membership.heartbeat(&mut fx, &request);
         HeartbeatResponse { error_code, ..HeartbeatResponse::default() }
     }
 

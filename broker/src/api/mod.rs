@@ -8,6 +8,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod commits;
+pub(crate) mod consumer_groups;
 pub(crate) mod fetch;
 pub(crate) mod groups;
 pub(crate) mod membership;
@@ -156,5 +157,7 @@ apis! {
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest): OffsetForLeaderEpochRequest, 2..=4 => OffsetForLeaderEpochResponse, offset_for_leader_epoch;
     DeleteGroups(DeleteGroupsRequest): DeleteGroupsRequest, 0..=3 => DeleteGroupsResponse, delete_groups;
     OffsetDelete(OffsetDeleteRequest): OffsetDeleteRequest, 0..=0 => OffsetDeleteResponse, offset_delete;
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest): ConsumerGroupHeartbeatRequest, 0..=1 => ConsumerGroupHeartbeatResponse, consumer_group_heartbeat;
+    ConsumerGroupDescribe(ConsumerGroupDescribeRequest): ConsumerGroupDescribeRequest, 0..=1 => ConsumerGroupDescribeResponse, consumer_group_describe;
     DescribeCluster(DescribeClusterRequest): DescribeClusterRequest, 0..=2 => DescribeClusterResponse, describe_cluster;
 }

@@ -5,7 +5,7 @@
 
 use super::{Caller, Refuse};
 use crate::core::coordinator::Coordinated;
-use crate::core::group::Committed;
+use crate::core::group::{Committed, as_transactions_know_it};
 use crate::core::producers::Sequenced;
 use crate::core::topics::OFFSETS_TOPIC;
 use crate::core::verification::Support;
@@ -124,11 +124,21 @@ impl Cluster {
         }
         let found = self.topics.get(topic).filter(|topic| topic.partition(index).is_some());
         // The topic's own name, so that no frame is held on to.
-        let topic = found.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?.name.clone();
+        let found = found.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let (topic, topic_id) = (found.name.clone(), found.id);
         allowed?;
         let metadata = asked.committed_metadata.as_deref().unwrap_or_default();
         if metadata.len() > self.settings.offset_metadata_bytes_max {
             return Err(ErrorCode::OFFSET_METADATA_TOO_LARGE);
+        }
+        let member_id = &request.member_id;
+        if let Some(entry) = self.groups.get(&request.group_id) {
+            let checked = entry.membership.check_commit_of(
+                member_id,
+                request.generation_id_or_member_epoch,
+                &(topic_id, index),
+            );
+            checked.map_err(as_transactions_know_it)?;
         }
         let committed = Committed {
             offset: asked.committed_offset,

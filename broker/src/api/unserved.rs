@@ -49,7 +49,6 @@ refusals! {
     DescribeQuorumRequest => DescribeQuorumResponse,
     UpdateFeaturesRequest => UpdateFeaturesResponse,
     UnregisterBrokerRequest => UnregisterBrokerResponse,
-    ConsumerGroupHeartbeatRequest => ConsumerGroupHeartbeatResponse,
     GetTelemetrySubscriptionsRequest => GetTelemetrySubscriptionsResponse,
     PushTelemetryRequest => PushTelemetryResponse,
     ListConfigResourcesRequest => ListConfigResourcesResponse,

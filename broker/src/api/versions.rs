@@ -2,18 +2,22 @@
 //!
 //! Versions 0 to 5. Honoured: the name and version of the client's software must be well formed (KIP-511); a cluster id
 //! or node id that is not ours is answered REBOOTSTRAP_REQUIRED (KIP-1242). A version that is too new is answered in
-//! version 0 with UNSUPPORTED_VERSION, by the server, since the body cannot be read. The one feature is
-//! `transaction.version`; a broker that shows only older versions of the APIs shows the level that goes with them.
+//! version 0 with UNSUPPORTED_VERSION, by the server, since the body cannot be read. The features are
+//! `group.version` and `transaction.version`; a broker that shows only older versions of the APIs shows the levels that go with
+//! them.
 
 use super::{Caller, Refuse, SERVED};
-use crate::core::transactions::VERSION_MAX;
 use crate::core::{Cluster, Now};
+use crate::core::{group, transactions};
 use ottla_protocol::api::{ApiKey, Versions};
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeature, SupportedFeature,
 };
 use ottla_protocol::wire::Str;
+
+/// The feature that says whether there are consumer groups (KIP-848).
+const GROUP_VERSION: &str = "group.version";
 
 /// The feature that says which protocol of transactions clients use.
 const TRANSACTION_VERSION: &str = "transaction.version";
@@ -42,22 +46,24 @@ impl Cluster {
         if other_cluster || other_node {
             return request.refuse(ErrorCode::REBOOTSTRAP_REQUIRED);
         }
-        let level = self.transaction_version;
-        let finalized = FinalizedFeature {
-            name: Str::from_static(TRANSACTION_VERSION),
-            max_version_level: level,
-            min_version_level: level,
-        };
-        let supported = SupportedFeature {
-            name: Str::from_static(TRANSACTION_VERSION),
+        let features = [
+            (GROUP_VERSION, self.group_version, group::VERSION_MAX),
+            (TRANSACTION_VERSION, self.transaction_version, transactions::VERSION_MAX),
+        ];
+        let supported = features.iter().map(|(name, _, max)| SupportedFeature {
+            name: Str::from_static(name),
             min_version: 0,
-            max_version: VERSION_MAX,
-        };
+            max_version: *max,
+        });
+        let finalized = features.iter().filter(|(_, level, _)| *level > 0).map(|(name, level, _)| {
+            let name = Str::from_static(name);
+            FinalizedFeature { name, max_version_level: *level, min_version_level: *level }
+        });
         ApiVersionsResponse {
             api_keys: advertised(None),
             // Clients of before take a lowest level of zero for an error.
-            supported_features: if caller.version >= 4 { vec![supported] } else { Vec::new() },
-            finalized_features: if level > 0 { vec![finalized] } else { Vec::new() },
+            supported_features: if caller.version >= 4 { supported.collect() } else { Vec::new() },
+            finalized_features: finalized.collect(),
             finalized_features_epoch: self.features_epoch,
             ..ApiVersionsResponse::default()
         }
@@ -65,32 +71,48 @@ impl Cluster {
 
     /// Changes the level of the feature `transaction.version`, as an administrator does.
     pub(crate) fn set_transaction_version(&mut self, level: i16) -> Result<(), ErrorCode> {
-        if !(0..=VERSION_MAX).contains(&level) {
-            return Err(ErrorCode::INVALID_UPDATE_VERSION);
-        }
-        if level != self.transaction_version {
-            self.transaction_version = level;
-            self.features_epoch += 1;
-        }
-        Ok(())
+        let finalized = &mut self.transaction_version;
+        set_level(finalized, level, transactions::VERSION_MAX, &mut self.features_epoch)
     }
+
+    /// Changes the level of the feature `group.version`, as an administrator does.
+    pub(crate) fn set_group_version(&mut self, level: i16) -> Result<(), ErrorCode> {
+        set_level(&mut self.group_version, level, group::VERSION_MAX, &mut self.features_epoch)
+    }
+}
+
+fn set_level(finalized: &mut i16, level: i16, max: i16, epoch: &mut i64) -> Result<(), ErrorCode> {
+    if !(0..=max).contains(&level) {
+        return Err(ErrorCode::INVALID_UPDATE_VERSION);
+    }
+    if level != *finalized {
+        *finalized = level;
+        *epoch += 1;
+    }
+    Ok(())
 }
 
 /// Narrows an answer to what an older broker would say.
 pub(crate) fn narrow(answer: &mut ApiVersionsResponse, caps: &Versions) {
     answer.api_keys = advertised(Some(caps));
+    let has = |key, version| served(key, Some(caps)).is_some_and(|(_, max)| max >= version);
     // KIP-890 is whole only with these versions.
     let needed = [(ApiKey::PRODUCE, 12), (ApiKey::END_TXN, 5), (ApiKey::TXN_OFFSET_COMMIT, 5)];
-    if needed.iter().all(|(key, version)| served(*key, Some(caps)).is_some_and(|(_, max)| max >= *version)) {
-        return;
-    }
-    for feature in &mut answer.supported_features {
-        feature.max_version = feature.max_version.min(1);
-    }
-    for feature in &mut answer.finalized_features {
-        feature.max_version_level = feature.max_version_level.min(1);
-        feature.min_version_level = feature.min_version_level.min(1);
-    }
+    let transactions = if needed.iter().all(|(key, version)| has(*key, *version)) { 2 } else { 1 };
+    // KIP-848 came with epochs in the commits of members.
+    let needed =
+        [(ApiKey::CONSUMER_GROUP_HEARTBEAT, 0), (ApiKey::OFFSET_COMMIT, 9), (ApiKey::OFFSET_FETCH, 9)];
+    let groups = i16::from(needed.iter().all(|(key, version)| has(*key, *version)));
+    let most = |name: &str| if name == GROUP_VERSION { groups } else { transactions };
+    answer.supported_features.retain_mut(|feature| {
+        feature.max_version = feature.max_version.min(most(&feature.name));
+        feature.max_version > 0
+    });
+    answer.finalized_features.retain_mut(|feature| {
+        feature.max_version_level = feature.max_version_level.min(most(&feature.name));
+        feature.min_version_level = feature.min_version_level.min(feature.max_version_level);
+        feature.max_version_level > 0
+    });
 }
 
 /// The ranges that are served; `caps` narrows them.

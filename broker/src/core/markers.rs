@@ -86,7 +86,7 @@ impl Cluster {
                     self.fence_transaction(now, id);
                 }
             }
-            Timer::Fetch(_) | Timer::Session(..) | Timer::Join(_) | Timer::Sync(_) => {}
+            _ => {}
         }
     }
 

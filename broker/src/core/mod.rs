@@ -87,6 +87,8 @@ pub(crate) struct Cluster {
     pub(crate) transactions: Transactions,
     /// The finalized level of the feature `transaction.version`: from 2 on, KIP-890 is whole.
     pub(crate) transaction_version: i16,
+    /// The finalized level of the feature `group.version`: from 1 on, there are consumer groups (KIP-848).
+    pub(crate) group_version: i16,
     /// How often the levels of features were changed.
     pub(crate) features_epoch: i64,
     pub(crate) faults: crate::faults::Faults,
@@ -108,6 +110,7 @@ impl Cluster {
             producer_ids: 0,
             transactions: Transactions::default(),
             transaction_version: transactions::VERSION_MAX,
+            group_version: group::VERSION_MAX,
             features_epoch: 0,
             faults: crate::faults::Faults::default(),
         }
@@ -124,7 +127,13 @@ impl Cluster {
             match timer {
                 Timer::Fetch(ticket) => self.parking.wake(ticket),
                 Timer::Transaction(_) | Timer::Markers(_) => self.fire_transaction(now, &timer),
-                Timer::Session(..) | Timer::Join(_) | Timer::Sync(_) => {
+                Timer::Session(..)
+                | Timer::Join(_)
+                | Timer::Sync(_)
+                | Timer::Revoke(..)
+                | Timer::Rejoin(..)
+                | Timer::Resync(..)
+                | Timer::Patterns(_) => {
                     let (groups, mut fx) = self.groups(now);
                     groups.fire(&mut fx, &timer);
                 }
@@ -166,6 +175,7 @@ impl Cluster {
             timers: &mut self.timers,
             random: &mut self.random,
             parking: &mut self.parking,
+            topics: &self.topics,
         };
         (&mut self.groups, effects)
     }

@@ -58,6 +58,11 @@ const HONOURED: &[&str] = &[
     "default.replication.factor",
     "delete.topic.enable",
     "fetch.max.bytes",
+    "group.consumer.assignment.interval.ms",
+    "group.consumer.heartbeat.interval.ms",
+    "group.consumer.max.size",
+    "group.consumer.migration.policy",
+    "group.consumer.session.timeout.ms",
     "group.initial.rebalance.delay.ms",
     "group.max.session.timeout.ms",
     "group.max.size",
@@ -82,6 +87,11 @@ const WITHOUT_EFFECT: &[&str] = &[
     "KAFKA_HEAP_OPTS",
     "background.threads",
     "compression.type",
+    "group.consumer.assignor.offload.enable",
+    "group.consumer.max.heartbeat.interval.ms",
+    "group.consumer.max.session.timeout.ms",
+    "group.consumer.min.heartbeat.interval.ms",
+    "group.consumer.min.session.timeout.ms",
     "log.cleaner.enable",
     "log.cleanup.policy",
     "log.dirs",
@@ -196,6 +206,45 @@ pub(crate) struct GroupSettings {
     pub(crate) initial_rebalance_delay: Duration,
     pub(crate) session_timeout: RangeInclusive<Duration>,
     pub(crate) members_max: usize,
+    pub(crate) consumer_session_timeout: Duration,
+    pub(crate) consumer_heartbeat_interval: Duration,
+    pub(crate) consumer_members_max: usize,
+    /// The least time from one assignment of a consumer group to the next.
+    pub(crate) consumer_assignment_interval: Duration,
+    pub(crate) migration: Migration,
+}
+
+/// Which groups may change their protocol while they have members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Migration {
+    Bidirectional,
+    Upgrade,
+    Downgrade,
+    Disabled,
+}
+
+impl Migration {
+    pub(crate) fn upgrades(self) -> bool {
+        matches!(self, Self::Bidirectional | Self::Upgrade)
+    }
+
+    pub(crate) fn downgrades(self) -> bool {
+        matches!(self, Self::Bidirectional | Self::Downgrade)
+    }
+}
+
+impl FromStr for Migration {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match &*text.to_ascii_lowercase() {
+            "bidirectional" => Ok(Self::Bidirectional),
+            "upgrade" => Ok(Self::Upgrade),
+            "downgrade" => Ok(Self::Downgrade),
+            "disabled" => Ok(Self::Disabled),
+            _ => Err(()),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -221,6 +270,11 @@ impl Default for Settings {
                 initial_rebalance_delay: Duration::ZERO,
                 session_timeout: Duration::from_secs(6)..=Duration::from_secs(1800),
                 members_max: usize::MAX,
+                consumer_session_timeout: Duration::from_secs(45),
+                consumer_heartbeat_interval: Duration::from_secs(5),
+                consumer_members_max: usize::MAX,
+                consumer_assignment_interval: Duration::ZERO,
+                migration: Migration::Bidirectional,
             },
         }
     }
@@ -272,6 +326,19 @@ impl Settings {
             "group.max.session.timeout.ms" => {
                 self.group.session_timeout = *self.group.session_timeout.start()..=milliseconds(name, value)?;
             }
+            "group.consumer.session.timeout.ms" => {
+                self.group.consumer_session_timeout = milliseconds(name, value)?;
+            }
+            "group.consumer.heartbeat.interval.ms" => {
+                self.group.consumer_heartbeat_interval = milliseconds(name, value)?;
+            }
+            "group.consumer.assignment.interval.ms" => {
+                self.group.consumer_assignment_interval = milliseconds(name, value)?;
+            }
+            "group.consumer.max.size" => {
+                self.group.consumer_members_max = number(name, value, 1..=BYTES_MAX)?;
+            }
+            "group.consumer.migration.policy" => self.group.migration = migration(name, value)?,
             "group.max.size" => self.group.members_max = number(name, value, 1..=BYTES_MAX)?,
             _ if WITHOUT_EFFECT.contains(&name) => return Ok(Honoured::WithoutEffect),
             _ => return Err(refuse(name, &[HONOURED, WITHOUT_EFFECT])),
@@ -359,6 +426,11 @@ fn timestamp_type(name: &str, value: &str) -> Result<TimestampType, SettingError
     value.parse().map_err(|()| invalid(name, value, "CreateTime or LogAppendTime".to_string()))
 }
 
+fn migration(name: &str, value: &str) -> Result<Migration, SettingError> {
+    let expected = || "bidirectional, upgrade, downgrade or disabled".to_string();
+    value.parse().map_err(|()| invalid(name, value, expected()))
+}
+
 fn milliseconds(name: &str, value: &str) -> Result<Duration, SettingError> {
     number(name, value, 0..=u64::from(u32::MAX)).map(Duration::from_millis)
 }
@@ -382,8 +454,8 @@ mod tests {
     fn every_listed_setting_is_known_and_as_listed() {
         let mut settings = Settings::default();
         for name in HONOURED {
-            let accepted =
-                ["true", "2000", "LogAppendTime", "2"].iter().find_map(|it| settings.set(name, it).ok());
+            let values = ["true", "2000", "LogAppendTime", "upgrade", "2"];
+            let accepted = values.iter().find_map(|it| settings.set(name, it).ok());
             assert_eq!(accepted, Some(Honoured::Yes), "{name}");
         }
         for name in WITHOUT_EFFECT {

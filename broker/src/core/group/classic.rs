@@ -7,6 +7,7 @@
 //! answers the older.
 
 mod member;
+mod migration;
 mod rebalance;
 
 use super::{Effects, Timer};
@@ -106,6 +107,10 @@ impl Group {
             new_member_added: false,
             stored: Stored::default(),
         }
+    }
+
+    pub(crate) fn id(&self) -> &Str {
+        &self.id
     }
 
     pub(crate) fn state(&self) -> State {
@@ -357,7 +362,7 @@ impl Group {
         if generation == self.generation { Ok(()) } else { Err(ErrorCode::ILLEGAL_GENERATION) }
     }
 
-    /// Whether the group reads this topic, so that its offsets may not be deleted.
+    /// Whether the members are consumers, who say what they read.
     pub(crate) fn is_consumer_group(&self) -> bool {
         self.protocol_type.as_deref() == Some(CONSUMER)
     }

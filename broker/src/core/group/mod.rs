@@ -1,21 +1,27 @@
 //! The group coordinator: which groups there are, and what offsets each has committed.
 //!
-//! Membership is [`classic`]'s; this module owns the offsets and knows which group is which. It refuses to know which
-//! node is asked: that is checked before.
+//! Membership is [`classic`]'s or [`consumer`]'s; this module owns the offsets and knows which group is which. It refuses
+//! to know which node is asked: that is checked before.
 
 pub(crate) mod classic;
+pub(crate) mod consumer;
+mod membership;
 
 use super::parking::{Parking, Ticket};
 use super::random::{Random, hyphenated};
 use super::settings::GroupSettings;
 use super::timers::Timers;
+use super::topics::Topics;
 use crate::api::Answer;
-use classic::Group;
+pub(crate) use membership::{Membership, as_transactions_know_it, not_a_consumer_group};
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{JoinGroupResponse, SyncGroupResponse};
 use ottla_protocol::wire::Str;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+
+/// The highest level of the feature `group.version`.
+pub(crate) const VERSION_MAX: i16 = 1;
 
 /// What the machine waits for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +34,14 @@ pub(crate) enum Timer {
     Join(Str),
     /// Group: its members must have asked for their assignment.
     Sync(Str),
+    /// Group and member of a consumer group: it must have given up what is no longer its own.
+    Revoke(Str, Str),
+    /// Group and member: a classic member of a consumer group must have joined again.
+    Rejoin(Str, Str),
+    /// Group and member: a classic member of a consumer group must have asked for its assignment.
+    Resync(Str, Str),
+    /// Group: topics are to be matched with the patterns of its members.
+    Patterns(Str),
     /// Transactional id: its transaction has been open for as long as it may.
     Transaction(Str),
     /// Transactional id: the markers of its transaction are to be written.
@@ -41,6 +55,14 @@ pub(crate) struct Effects<'a> {
     pub(crate) timers: &'a mut Timers<Timer>,
     pub(crate) random: &'a mut Random,
     pub(crate) parking: &'a mut Parking,
+    pub(crate) topics: &'a Topics,
+}
+
+/// Why a request about a consumer group is refused, in Kafka's words: a code alone tells a developer little.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: String,
 }
 
 impl Effects<'_> {
@@ -50,6 +72,10 @@ impl Effects<'_> {
 
     fn cancel(&mut self, timer: &Timer) {
         self.timers.cancel(timer);
+    }
+
+    fn is_set(&self, timer: &Timer) -> bool {
+        self.timers.is_set(timer)
     }
 
     fn answer(&mut self, ticket: Ticket, answer: impl Into<Answer>) {
@@ -68,6 +94,11 @@ impl Effects<'_> {
     fn new_member_id(&mut self, named: &str) -> Str {
         Str::from(format!("{named}-{}", hyphenated(self.random.uuid())))
     }
+
+    /// The id of a member that brings none and has no name.
+    fn new_id(&mut self) -> Str {
+        Str::from(self.random.uuid().to_string())
+    }
 }
 
 /// One committed offset.
@@ -84,7 +115,7 @@ type Numbered = BTreeMap<(Str, i32), (u64, Committed)>;
 
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) membership: Group,
+    pub(crate) membership: Membership,
     offsets: Numbered,
     /// By producer id: what was committed within a transaction that is still open.
     pending: BTreeMap<i64, Numbered>,
@@ -93,7 +124,12 @@ pub(crate) struct Entry {
 
 impl Entry {
     fn new(id: Str) -> Self {
-        Self { membership: Group::new(id), offsets: BTreeMap::new(), pending: BTreeMap::new(), commits: 0 }
+        Self {
+            membership: Membership::new(id),
+            offsets: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            commits: 0,
+        }
     }
 
     /// What is committed, by topic and partition.
@@ -177,23 +213,18 @@ impl Groups {
     }
 
     pub(crate) fn fire(&mut self, fx: &mut Effects, timer: &Timer) {
-        match timer {
-            Timer::Session(group, member) => {
-                if let Some(entry) = self.0.get_mut(group) {
-                    entry.membership.session_timed_out(fx, member);
-                }
-            }
-            Timer::Join(group) => {
-                if let Some(entry) = self.0.get_mut(group) {
-                    entry.membership.join_timed_out(fx);
-                }
-            }
-            Timer::Sync(group) => {
-                if let Some(entry) = self.0.get_mut(group) {
-                    entry.membership.sync_timed_out(fx);
-                }
-            }
-            Timer::Fetch(_) | Timer::Transaction(_) | Timer::Markers(_) => {}
+        let group = match timer {
+            Timer::Session(group, _)
+            | Timer::Join(group)
+            | Timer::Sync(group)
+            | Timer::Revoke(group, _)
+            | Timer::Rejoin(group, _)
+            | Timer::Resync(group, _)
+            | Timer::Patterns(group) => group,
+            Timer::Fetch(_) | Timer::Transaction(_) | Timer::Markers(_) => return,
+        };
+        if let Some(entry) = self.0.get_mut(group) {
+            entry.membership.fire(fx, timer);
         }
     }
 }
