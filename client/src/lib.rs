@@ -62,7 +62,10 @@ pub use config::{
     Acks, Assignor, ClientBuilder, ConfigError, ConsumerBuilder, Done, Explanation, Goal, IsolationLevel,
     Origin, PartitionAssignor, ProducerBuilder, Reset, Setting, Subscriber, Warning, When,
 };
-pub use consumer::{CommitOutcome, Consumer, Control, OwnedRecord, Record, RecordBatch, SeekTo};
+pub use consumer::{
+    CommitOutcome, Consumer, Control, EventStream, OwnedRecord, PartitionStream, PartitionStreams, Record,
+    RecordBatch, RecordStream, SeekTo, StreamEnd,
+};
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use event::{Event, PositionCause, StallReason};
 pub use interceptor::{Interceptor, Outgoing};

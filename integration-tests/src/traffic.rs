@@ -8,7 +8,8 @@ use crate::checks::{Ending, History};
 use crate::record::RecordId;
 use crate::{Failure, ensure, fail};
 use ottla::{
-    Client, Consumer, Delivery, ErrorKind, IsolationLevel, Outcome, Payload, Pipeline, Record, Topic, When,
+    Client, Consumer, Delivery, ErrorKind, IsolationLevel, Outcome, OwnedRecord, Payload, Pipeline, Record,
+    Topic, When,
 };
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -117,15 +118,41 @@ pub fn receive(
     history: &History,
     member: u32,
 ) -> Result<(i32, i64), Failure> {
-    let (partition, offset) = (record.partition(), record.offset());
-    let value = record.value().unwrap_or_default();
+    let place = (record.partition(), record.offset());
+    judge(backend, place, record.key(), record.value(), history, member)
+}
+
+/// The same for a record of its own.
+pub fn receive_owned(
+    backend: &Backend,
+    record: &OwnedRecord,
+    history: &History,
+    member: u32,
+) -> Result<(i32, i64), Failure> {
+    let place = (record.partition(), record.offset());
+    judge(
+        backend,
+        place,
+        record.key().map(|key| &**key),
+        record.value().map(|value| &**value),
+        history,
+        member,
+    )
+}
+
+fn judge(
+    backend: &Backend,
+    (partition, offset): (i32, i64),
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    history: &History,
+    member: u32,
+) -> Result<(i32, i64), Failure> {
+    let value = value.unwrap_or_default();
     let Some(id) = RecordId::parse(value) else {
         fail!("corrupt (S2): {partition}:{offset} is no record of ours")
     };
-    ensure!(
-        id.is_intact(record.key(), value),
-        "corrupt (S2): {partition}:{offset} is not {id} as it was sent"
-    );
+    ensure!(id.is_intact(key, value), "corrupt (S2): {partition}:{offset} is not {id} as it was sent");
     backend.tell(format_args!("member {member} got {partition}:{offset} {id}"));
     history.received(member, partition, offset, id);
     Ok((partition, offset))

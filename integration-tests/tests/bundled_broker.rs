@@ -52,6 +52,7 @@ scenarios! {
     a_crash_repeats_records_and_skips_none
     what_is_still_in_work_is_never_committed
     at_most_once_delivers_nothing_twice
+    a_task_for_each_partition_reads_everything
     a_topic_created_again_is_read_from_its_start
     seek_pause_and_resume_are_obeyed
     seeks_among_late_answers_show_nothing_older

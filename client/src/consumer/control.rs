@@ -12,7 +12,7 @@ use super::{CommitOutcome, Door, commit};
 use crate::config::Reset;
 use crate::core::TopicPartition;
 use crate::core::positions::Place;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::metrics::{ConsumerMetrics, Health};
 use crate::world::pause;
@@ -174,6 +174,16 @@ impl Control {
     pub fn close(&self) {
         // A consumer that is broken delivers nothing anyway.
         let _ = self.door.with(|machine, now| machine.close(now));
+    }
+
+    /// Closes, and waits until the group is left.
+    pub(super) async fn close_within(&self, deadline: Duration) -> Result<(), Error> {
+        self.close();
+        pause(&*self.door.world).await;
+        let closed = self.door.until(|machine| machine.is_closed());
+        let late =
+            || Error::new(ErrorKind::Timeout, format!("the group could not be left within {deadline:?}"));
+        tokio::time::timeout(deadline, closed).await.unwrap_or_else(|_| Err(late()))
     }
 }
 

@@ -8,8 +8,10 @@ mod control;
 mod cover;
 mod debt;
 mod handover;
+mod partitions;
 mod reading;
 mod record;
+mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,8 +32,10 @@ use crate::error::{Error, ErrorKind};
 use crate::world::pause;
 pub use control::{Control, SeekTo};
 use debt::Debt;
+pub use partitions::{PartitionStream, PartitionStreams, StreamEnd};
 use reading::Reading;
 pub use record::{OwnedRecord, Record};
+pub use stream::{EventStream, RecordStream};
 
 type Door = Shared<Machine>;
 
@@ -285,13 +289,7 @@ impl Consumer {
     /// [`ErrorKind::Timeout`] when the group could not be told in time: it will notice by itself.
     pub async fn close(mut self, deadline: Duration) -> Result<(), Error> {
         self.reading = None;
-        self.control.close();
-        let door = &self.control.door;
-        pause(&*door.world).await;
-        let closed = door.until(|machine| machine.is_closed());
-        let late =
-            || Error::new(ErrorKind::Timeout, format!("the group could not be left within {deadline:?}"));
-        tokio::time::timeout(deadline, closed).await.unwrap_or_else(|_| Err(late()))
+        self.control.close_within(deadline).await
     }
 
     /// For a simulator: says who sleeps although there is something to do.

@@ -25,6 +25,7 @@ use super::fetch::{Fetch, Fetched, Positions};
 use super::group::{Group, GroupEvent};
 use super::offsets::{CommitId, Found, Offsets};
 use super::positions::{Failure, Lease, Place, Position};
+use super::readers::Readers;
 use super::saying::Saying;
 use super::watchdog::Watchdog;
 use super::{Dial, Input, Lane, Link, Machine, Now, TopicPartition, Work};
@@ -90,6 +91,8 @@ pub(crate) struct Consumer {
     pub(super) said: Vec<Saying>,
     pub(super) events: Events,
     pub(super) watchdog: Watchdog,
+    /// Where each partition has a reader of its own.
+    pub(super) readers: Option<Readers>,
     /// What the wall clock said when it started: the time since is counted by the other one.
     pub(super) started: Now,
 }
@@ -133,6 +136,7 @@ impl Consumer {
             said: Vec::new(),
             events: Events::default(),
             watchdog: Watchdog::new(now, config.stall_after),
+            readers: None,
             started,
             config,
         };
@@ -176,6 +180,7 @@ impl Consumer {
             let mut position = Position::new(place);
             position.topic_id =
                 self.cluster.metadata.topic(&partition.topic).map_or(Uuid::ZERO, |topic| topic.id);
+            self.readers.iter_mut().for_each(|readers| readers.issue(partition, &mut position));
             self.positions.insert(partition.clone(), position);
         }
         match &mut self.group {
@@ -288,6 +293,7 @@ impl Consumer {
             self.start(now, found);
         }
         if !self.closing {
+            self.fetch.share_among(self.readers.as_ref().map(|_| self.positions.len()));
             self.fetch.step(now, &self.positions, &mut self.cluster);
             self.want_listings();
             self.want_confirmations();
@@ -436,10 +442,10 @@ impl Consumer {
             self.commit_at = self.commit_interval().map(|interval| now + interval);
             self.commit_quietly(now, None);
         }
-        let paused = self.is_all_paused();
+        let excused = self.is_excused();
         if let Some((group, offsets)) = &mut self.group {
             let asked = self.attention.count();
-            if self.waiting || asked != self.attention_seen || paused {
+            if self.waiting || asked != self.attention_seen || excused {
                 self.attention_seen = asked;
                 group.polled(now);
             }

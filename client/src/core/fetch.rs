@@ -59,6 +59,8 @@ const VERSION_MAX: i16 = 17;
 pub(crate) struct Fetch {
     config: Arc<ConsumerConfig>,
     brokers: BTreeMap<i32, Broker>,
+    /// What a partition may have waiting before it is fetched again, and what it may bring at once.
+    partition_bytes: usize,
     /// Fetched bytes that are not released.
     buffered: usize,
     /// All that was fetched.
@@ -79,14 +81,24 @@ pub(crate) type Positions = BTreeMap<TopicPartition, Position>;
 impl Fetch {
     pub(crate) fn new(config: Arc<ConsumerConfig>) -> Self {
         let latency = Histogram::default();
-        Self { config, brokers: BTreeMap::new(), buffered: 0, fetched_bytes: 0, latency }
+        let partition_bytes = usize::try_from(config.max_partition_fetch_bytes).unwrap_or(usize::MAX);
+        Self { config, brokers: BTreeMap::new(), partition_bytes, buffered: 0, fetched_bytes: 0, latency }
+    }
+
+    /// Where each of so many partitions has a reader of its own, all but one may stand still without stopping that one: each
+    /// holds a chunk in hand, what waits, and what is fetched on top of it.
+    pub(crate) fn share_among(&mut self, readers: Option<usize>) {
+        if let Some(readers) = readers {
+            let most = usize::try_from(self.config.max_partition_fetch_bytes).unwrap_or(usize::MAX);
+            let part = self.config.fetch_buffer_bytes / readers.max(1).saturating_mul(4);
+            self.partition_bytes = part.clamp(1, most.max(1));
+        }
     }
 
     /// The broker to fetch a partition from, when it may be fetched at all.
     fn source(&self, partition: &TopicPartition, position: &Position, cluster: &Cluster) -> Option<i32> {
-        let enough = usize::try_from(self.config.max_partition_fetch_bytes).unwrap_or(usize::MAX);
-        let open =
-            !position.lease.is_paused() && position.retry_at.is_none() && position.waiting_bytes < enough;
+        let enough = position.waiting_bytes >= self.partition_bytes;
+        let open = !position.lease.is_paused() && position.retry_at.is_none() && !enough;
         let Place::At(offset) = position.place else { return None };
         let known = cluster.metadata.partition(&partition.topic, partition.partition)?;
         known.leader.filter(|_| open && !position.epochs.is_doubtful(offset, known.leader_epoch))
@@ -114,7 +126,7 @@ impl Fetch {
         let idle = |b: &Broker| usize::from(b.poll.is_none()) + usize::from(b.aside.is_none());
         let idle: usize = self.brokers.values().map(idle).sum();
         let free = self.config.fetch_buffer_bytes.saturating_sub(held);
-        let least = usize::try_from(self.config.max_partition_fetch_bytes).unwrap_or(usize::MAX);
+        let least = self.partition_bytes;
         // A consumer that holds nothing is always granted one batch.
         let granted = held == 0 || free >= least;
         granted.then(|| (free / idle.max(1)).max(free.min(least)).max(1))
@@ -191,7 +203,7 @@ impl Fetch {
             let Some(topic) = cluster.metadata.topic(&partition.topic) else { continue };
             let known = cluster.metadata.partition(&partition.topic, partition.partition);
             let leader_epoch = known.map_or(-1, |p| p.leader_epoch);
-            let bytes_max = self.config.max_partition_fetch_bytes;
+            let bytes_max = i32::try_from(self.partition_bytes).unwrap_or(i32::MAX);
             named |= topic.id == Uuid::ZERO;
             wanted.insert(
                 partition.clone(),

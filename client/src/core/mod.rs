@@ -35,6 +35,7 @@ pub(crate) mod offsets;
 pub(crate) mod positions;
 pub(crate) mod producer;
 mod queue;
+pub(crate) mod readers;
 mod resets;
 pub(crate) mod saying;
 #[cfg(test)]

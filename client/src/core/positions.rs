@@ -146,6 +146,10 @@ pub(crate) struct Position {
     /// It goes on elsewhere and nobody asked for that: where it was, and why. To be told when the new place is known.
     pub(crate) moved: Option<(Option<i64>, PositionCause)>,
     pub(crate) watched: Option<Watched>,
+    /// The number of its reader, where each partition has its own.
+    pub(crate) reader: u64,
+    /// Its reader waits for records.
+    pub(crate) awaited: bool,
 }
 
 impl Position {
@@ -169,6 +173,8 @@ impl Position {
             times: Times::default(),
             moved: None,
             watched: None,
+            reader: 0,
+            awaited: false,
         }
     }
 

@@ -33,9 +33,11 @@ impl Watchdog {
 }
 
 impl Consumer {
-    /// Whether the application gives no reason to ask for records: it has paused all that it has.
-    pub(super) fn is_all_paused(&self) -> bool {
-        !self.positions.is_empty() && self.positions.values().all(|position| position.lease.is_paused())
+    /// Whether the application need not ask for records: it has paused all that it has, or one of its readers waits.
+    pub(super) fn is_excused(&self) -> bool {
+        let mut all = self.positions.values();
+        let awaited = self.readers.is_some() && all.clone().any(|position| position.awaited);
+        awaited || (!self.positions.is_empty() && all.all(|position| position.lease.is_paused()))
     }
 
     /// Partitions that were found standing still.

@@ -10,6 +10,7 @@ mod group;
 mod pipelines;
 mod positions;
 mod produce;
+mod streams;
 mod transactions;
 
 use crate::Failure;
@@ -64,6 +65,7 @@ scenarios! {
     STORMY group::a_crash_repeats_records_and_skips_none,
     STORMY finishing::what_is_still_in_work_is_never_committed,
     STORMY finishing::at_most_once_delivers_nothing_twice,
+    STORMY streams::a_task_for_each_partition_reads_everything,
     FAIR positions::a_topic_created_again_is_read_from_its_start,
     FAIR positions::seek_pause_and_resume_are_obeyed,
     FAIR positions::a_time_is_found_and_what_comes_later_is_not_missed,
