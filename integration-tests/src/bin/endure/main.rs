@@ -1,11 +1,12 @@
 //! Long runs on a cluster that is being disturbed by somebody else, with a verdict at the end: `endure --help`.
 //!
 //! Owns three runs: many records by an idempotent producer, an exactly-once pipeline whose own process is killed, and consumers
-//! whose processes are killed ([`consume`]). Whoever
-//! disturbs the cluster meanwhile is `on-kafka --storm`. Invariant: the verdict comes from the log, not from the client.
+//! whose processes are killed ([`consume`]); and our side of a group of several clients ([`follow`]). Whoever disturbs the
+//! cluster meanwhile is `on-kafka --storm`. Invariant: the verdict comes from the log, not from the client.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line tool speaks on both
 
 mod consume;
+mod follow;
 
 use ottla::{Client, Deliveries, IsolationLevel, OwnedRecord, Payload, Reset, Transaction};
 use ottla_integration_tests::judge::{self, Judge};
@@ -42,6 +43,8 @@ struct Options {
     to: String,
     /// Of the consumer's own process.
     policy: String,
+    /// Of a member among those of other clients.
+    properties: Vec<(String, String)>,
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,8 @@ fn main() -> ExitCode {
                 "worker" => work(&options).await,
                 "consume" => consume::consume(&options).await,
                 "member" => consume::member(&options).await,
+                "follow" => follow::follow(&options).await,
+                "write" => follow::write(&options).await,
                 _ => {
                     println!("{HELP}");
                     Ok(())
@@ -87,6 +92,10 @@ fn options() -> Result<Options, Failure> {
             "--from" => options.from = value,
             "--to" => options.to = value,
             "--policy" => options.policy = value,
+            "--set" => {
+                let Some((key, value)) = value.split_once('=') else { fail!("{value} is not KEY=VALUE") };
+                options.properties.push((key.into(), value.into()));
+            }
             _ => fail!("{word} is unknown; see --help"),
         }
     }
