@@ -3,8 +3,9 @@
 //! Versions 4 to 17. Honoured: the byte limits (whole batches; the first one is returned even when it is larger), minimum
 //! bytes and longest wait, sessions (KIP-227), leader epochs and divergence (KIP-320, KIP-595), topic ids (13), leader
 //! hints (KIP-951), the isolation level: a reader of committed records sees no further than the last stable offset, and is
-//! told which transactions were aborted. Ignored: the rack (only leaders are read from), replica fields, the log start
-//! offset. Version 18 is for followers only and is not served.
+//! told which transactions were aborted; with `replica.selector.class`, a consumer is sent to a replica in its rack, which
+//! holds what the leader holds (KIP-392). Ignored: replica fields, the log start offset. Version 18 is for followers only
+//! and is not served.
 
 use super::{Caller, Refuse};
 use crate::core::group::Timer;
@@ -20,6 +21,9 @@ use ottla_protocol::messages::{
 use ottla_protocol::wire::{RecordSet, Str, Uuid};
 use std::time::Duration;
 
+/// The first version whose consumers may read from followers.
+const FROM_FOLLOWERS: i16 = 11;
+
 /// The isolation level of a reader of committed records.
 pub(crate) const READ_COMMITTED: i8 = 1;
 
@@ -29,6 +33,7 @@ pub(crate) struct Waiting {
     node: i32,
     version: i16,
     session_id: i32,
+    rack: Str,
     wanted: Vec<(Place, Wanted)>,
     /// Whether records count only once they are decided.
     committed: bool,
@@ -82,7 +87,9 @@ impl Cluster {
         let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max);
         let committed = request.isolation_level == READ_COMMITTED;
         let (node, version) = (caller.node, caller.version);
-        let mut waiting = Waiting { node, version, session_id, wanted, committed, bytes_max, missing: 0 };
+        let rack = Str::from(&*request.rack_id);
+        let mut waiting =
+            Waiting { node, version, session_id, rack, wanted, committed, bytes_max, missing: 0 };
         let pass = self.pass(&waiting);
         if pass.urgent || pass.bytes >= bytes_min || request.max_wait_ms <= 0 || waiting.wanted.is_empty() {
             return self.respond(&waiting, pass).into();
@@ -132,7 +139,9 @@ impl Cluster {
             let room = waiting.bytes_max.saturating_sub(pass.bytes);
             let answer = self.read(waiting, place, *wanted, room, pass.bytes == 0);
             pass.bytes += answer.records.as_ref().map_or(0, |records| records.len());
-            pass.urgent |= answer.error_code != ErrorCode::NONE || answer.diverging_epoch.end_offset >= 0;
+            pass.urgent |= answer.error_code != ErrorCode::NONE
+                || answer.diverging_epoch.end_offset >= 0
+                || answer.preferred_read_replica >= 0;
             pass.answers.push((place.clone(), answer));
         }
         pass
@@ -150,10 +159,15 @@ impl Cluster {
         if let Some(code) = self.faults.on_partition(ApiKey::FETCH, waiting.node, &topic, place.partition) {
             return failed(place, code);
         }
+        let nearer = self.nearer(waiting, &topic, place.partition);
+        let follows = self.settings.rack_aware_replicas && waiting.version >= FROM_FOLLOWERS;
         let Some(partition) = self.topics.partition_mut(&topic, place.partition) else {
             return failed(place, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         };
         let checked = match partition.leader {
+            Some(_) if follows && partition.replicas.contains(&waiting.node) => {
+                check_leader_epoch(partition, wanted.leader_epoch)
+            }
             Some(leader) if leader == waiting.node => check_leader_epoch(partition, wanted.leader_epoch),
             _ => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
         };
@@ -187,6 +201,10 @@ impl Cluster {
         if !(start..=end).contains(&wanted.offset) {
             return failed(place, ErrorCode::OFFSET_OUT_OF_RANGE);
         }
+        if let Some(replica) = nearer {
+            answer.preferred_read_replica = replica;
+            return answer;
+        }
         let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0).min(room);
         let limit = if waiting.committed { answer.last_stable_offset } else { end };
         let (records, next) = partition.log.read(wanted.offset..limit, bytes_max, oversize_first);
@@ -200,6 +218,20 @@ impl Cluster {
         }
         answer.records = RecordSet(Some(records));
         answer
+    }
+
+    /// A replica in the rack of whoever asks its leader, if the leader is elsewhere (KIP-392).
+    fn nearer(&self, waiting: &Waiting, topic: &str, partition: i32) -> Option<i32> {
+        let asks = self.settings.rack_aware_replicas
+            && waiting.version >= FROM_FOLLOWERS
+            && !waiting.rack.is_empty();
+        let partition = self.topics.get(topic).filter(|_| asks)?.partition(partition)?;
+        let is_near = |id: &i32| {
+            let node = self.nodes.get(id).filter(|node| node.alive);
+            node.is_some_and(|node| node.rack.as_ref() == Some(&waiting.rack))
+        };
+        let from_leader = partition.leader == Some(waiting.node) && !is_near(&waiting.node);
+        partition.replicas.iter().copied().filter(|_| from_leader).find(is_near)
     }
 
     /// Puts the answer together: of a session, only what changed.

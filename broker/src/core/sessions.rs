@@ -93,7 +93,7 @@ impl Session {
             slot.turn = self.turns;
             self.line.insert(self.turns, place.clone());
         }
-        has_records || failed || diverges || moved
+        has_records || failed || diverges || moved || answer.preferred_read_replica >= 0
     }
 }
 

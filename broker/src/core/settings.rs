@@ -76,6 +76,7 @@ const HONOURED: &[&str] = &[
     "offsets.topic.num.partitions",
     "offsets.topic.replication.factor",
     "producer.id.expiration.ms",
+    "replica.selector.class",
     "socket.request.max.bytes",
     "transaction.max.timeout.ms",
     "transaction.state.log.num.partitions",
@@ -169,6 +170,8 @@ impl FromStr for TimestampType {
 pub(crate) struct Settings {
     pub(crate) auto_create_topics: bool,
     pub(crate) delete_topics: bool,
+    /// Whether consumers are sent to a replica in their rack (KIP-392), and served by it.
+    pub(crate) rack_aware_replicas: bool,
     pub(crate) partitions: i32,
     /// None: as many as there are nodes, at most three.
     pub(crate) replication_factor: Option<i16>,
@@ -252,6 +255,7 @@ impl Default for Settings {
         Self {
             auto_create_topics: false,
             delete_topics: true,
+            rack_aware_replicas: false,
             partitions: 1,
             replication_factor: None,
             min_insync_replicas: 1,
@@ -284,6 +288,7 @@ impl Settings {
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<Honoured, SettingError> {
         match name {
             "auto.create.topics.enable" => self.auto_create_topics = boolean(name, value)?,
+            "replica.selector.class" => self.rack_aware_replicas = rack_aware(name, value)?,
             "delete.topic.enable" => self.delete_topics = boolean(name, value)?,
             "num.partitions" => self.partitions = number(name, value, 1..=PARTITIONS_MAX)?,
             "default.replication.factor" => {
@@ -376,6 +381,19 @@ impl TopicSettings {
         };
         self.given.insert(name.to_string(), value.to_string());
         Ok(honoured)
+    }
+}
+
+/// Which of the replica selectors that Kafka brings along.
+fn rack_aware(name: &str, value: &str) -> Result<bool, SettingError> {
+    match value {
+        "" | "org.apache.kafka.common.replica.LeaderSelector" => Ok(false),
+        "org.apache.kafka.common.replica.RackAwareReplicaSelector" => Ok(true),
+        _ => Err(SettingError::Value {
+            name: name.to_string(),
+            value: value.to_string(),
+            expected: "org.apache.kafka.common.replica.RackAwareReplicaSelector, or nothing".to_string(),
+        }),
     }
 }
 

@@ -111,7 +111,8 @@ impl ClientBuilder {
     }
 
     /// Where this client runs, in the terms of the brokers' `broker.rack` (`client.rack`). Groups are told, for whoever
-    /// assigns by it (KIP-881); records are read from leaders, wherever these are. Default: unknown.
+    /// assigns partitions by racks, and leaders, which may send a consumer to a replica in its rack (KIP-392). Default:
+    /// unknown.
     pub fn client_rack(mut self, rack: impl AsRef<str>) -> Self {
         self.config.client_rack = Some(Str::from(rack.as_ref())).filter(|rack| !rack.is_empty());
         self.config.called.insert("client_rack");

@@ -285,7 +285,7 @@ impl Settings for ClientConfig {
             "client.rack",
             "client_rack",
             |c| or(c.client_rack.as_ref(), "unknown"),
-            "whoever assigns partitions by racks needs it",
+            "set: partitions and replicas near by, where the cluster has them",
         ),
         line(
             "request.timeout.ms",

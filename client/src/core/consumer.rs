@@ -275,6 +275,7 @@ impl Consumer {
     pub(super) fn step(&mut self, now: Instant) {
         self.cluster.step(now);
         self.notice_new_topics(now);
+        self.expire_followers(now);
         self.end_commits(now);
         if self.closing && self.unwatched.is_empty() && self.revoking.is_none() {
             self.group.iter_mut().for_each(|(group, _)| group.leave(now));
@@ -394,6 +395,10 @@ impl Consumer {
             let Some(position) = self.positions.get_mut(&fetched.partition) else { continue };
             if fetched.answer.error_code.is_ok() {
                 position.attempts = 0;
+                position.prefer(
+                    fetched.answer.preferred_read_replica,
+                    now + self.cluster.config.metadata_max_age,
+                );
                 let end = match self.config.isolation_level {
                     crate::config::IsolationLevel::ReadCommitted => fetched.answer.last_stable_offset,
                     crate::config::IsolationLevel::ReadUncommitted => fetched.answer.high_watermark,
@@ -419,6 +424,9 @@ impl Consumer {
     /// A partition was not fetched.
     fn refused(&mut self, now: Instant, node: i32, fetched: &Fetched<'_>) {
         let (partition, answer, code) = (&fetched.partition, fetched.answer, fetched.answer.error_code);
+        if self.is_of_follower(now, node, partition, code) {
+            return;
+        }
         if code == ErrorCode::OFFSET_OUT_OF_RANGE {
             return self.out_of_range(now, partition, answer.log_start_offset);
         }
@@ -507,7 +515,10 @@ impl Consumer {
     fn lost(&mut self, now: Instant, link: Link, cause: &Error) {
         self.cluster.lost(now, link, cause);
         match link.lane {
-            Lane::Fetch | Lane::Aside => self.fetch.lost(link, &mut self.positions),
+            Lane::Fetch | Lane::Aside => {
+                self.fetch.lost(link, &mut self.positions);
+                self.fetch.leave_follower(now, link.node, &mut self.positions);
+            }
             _ => {
                 if link.lane == Lane::Control {
                     self.listings.remove(&link.node);

@@ -66,6 +66,8 @@ pub(crate) struct Fetch {
     /// All that was fetched.
     fetched_bytes: u64,
     latency: Histogram,
+    /// Until when leaders are not told where we are, because a follower failed.
+    pub(super) leaders_only: Option<Instant>,
 }
 
 /// What an answer says of one partition.
@@ -82,7 +84,8 @@ impl Fetch {
     pub(crate) fn new(config: Arc<ConsumerConfig>) -> Self {
         let latency = Histogram::default();
         let partition_bytes = usize::try_from(config.max_partition_fetch_bytes).unwrap_or(usize::MAX);
-        Self { config, brokers: BTreeMap::new(), partition_bytes, buffered: 0, fetched_bytes: 0, latency }
+        let (brokers, leaders_only) = (BTreeMap::new(), None);
+        Self { config, brokers, partition_bytes, buffered: 0, fetched_bytes: 0, latency, leaders_only }
     }
 
     /// Where each of so many partitions has a reader of its own, all but one may stand still without stopping that one: each
@@ -101,7 +104,10 @@ impl Fetch {
         let open = !position.lease.is_paused() && position.retry_at.is_none() && !enough;
         let Place::At(offset) = position.place else { return None };
         let known = cluster.metadata.partition(&partition.topic, partition.partition)?;
-        known.leader.filter(|_| open && !position.epochs.is_doubtful(offset, known.leader_epoch))
+        let leader =
+            known.leader.filter(|_| open && !position.epochs.is_doubtful(offset, known.leader_epoch))?;
+        let preferred = position.preferred.map(|(node, _)| node).filter(|node| cluster.has_node(*node));
+        Some(preferred.unwrap_or(leader))
     }
 
     /// The partitions that may be fetched from a broker and are not asked for.
@@ -218,6 +224,7 @@ impl Fetch {
         for partition in leases.keys() {
             positions.entry(partition.clone()).and_modify(|position| position.asked = true);
         }
+        let rack_id = self.rack(now, cluster);
         let broker = self.brokers.entry(link.node).or_default();
         let out = Some(Out { since: now, leases, reserved });
         let mut request = FetchRequest {
@@ -227,6 +234,7 @@ impl Fetch {
             isolation_level: self.config.isolation_level.wire(),
             session_id: 0,
             session_epoch: -1,
+            rack_id,
             ..FetchRequest::default()
         };
         if link.lane == Lane::Aside {

@@ -26,6 +26,7 @@ mod epochs;
 pub(crate) mod failures;
 mod fetch;
 mod fill;
+mod followers;
 pub(crate) mod group;
 mod handover;
 mod heat;

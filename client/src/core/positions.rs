@@ -146,6 +146,8 @@ pub(crate) struct Position {
     /// It goes on elsewhere and nobody asked for that: where it was, and why. To be told when the new place is known.
     pub(crate) moved: Option<(Option<i64>, PositionCause)>,
     pub(crate) watched: Option<Watched>,
+    /// A replica that its leader told to read from, and until when that is believed (KIP-392).
+    pub(crate) preferred: Option<(i32, Instant)>,
     /// The number of its reader, where each partition has its own.
     pub(crate) reader: u64,
     /// Its reader waits for records.
@@ -173,6 +175,7 @@ impl Position {
             times: Times::default(),
             moved: None,
             watched: None,
+            preferred: None,
             reader: 0,
             awaited: false,
         }
@@ -187,7 +190,7 @@ impl Position {
         (self.epochs, self.attempts) = (Epochs::default(), 0);
         self.acks.clear();
         self.times.clear();
-        self.moved = None;
+        (self.moved, self.preferred) = (None, None);
         self.waiting.clear();
         std::mem::take(&mut self.waiting_bytes)
     }
