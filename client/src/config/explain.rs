@@ -196,8 +196,8 @@ pub(super) struct Line<C: 'static> {
     pub(super) key: &'static str,
     /// The builder's method.
     pub(super) setter: &'static str,
-    show: fn(&C) -> String,
-    trade: &'static str,
+    pub(super) show: fn(&C) -> String,
+    pub(super) trade: &'static str,
 }
 
 const fn line<C>(

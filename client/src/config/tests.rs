@@ -9,6 +9,7 @@ use super::keys::{self, KEYS, Rule};
 use super::*;
 use crate::Error;
 
+mod defaults;
 mod goals;
 
 fn read(properties: &[(&str, &str)]) -> Result<ClientBuilder, Error> {
