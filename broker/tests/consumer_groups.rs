@@ -550,7 +550,7 @@ async fn groups_are_listed_described_and_deleted_by_their_type() {
         (group.error_code, &*group.group_state, &*group.assignor_name),
         (ErrorCode::NONE, "Stable", "uniform")
     );
-    assert_eq!((group.group_epoch, group.assignment_epoch, group.authorized_operations), (3, 3, 328));
+    assert_eq!((group.group_epoch, group.assignment_epoch, group.authorized_operations), (3, 3, 3400));
     let member = &group.members[1];
     assert_eq!((&*member.member_id, member.member_epoch, member.member_type), ("b", 3, 1));
     let share = &member.assignment.topic_partitions[0];

@@ -4,6 +4,7 @@
 //! and 1: whole (types of members from 1). Both are answered by the group's coordinator only, and while the feature
 //! `group.version` is at 1. The group itself is in [`crate::core::group::consumer`].
 
+use super::groups::GROUP_OPERATIONS;
 use super::{Caller, Refuse};
 use crate::core::coordinator::Coordinated;
 use crate::core::group::consumer::assign::Assignor;
@@ -19,9 +20,6 @@ use ottla_protocol::messages::{
 };
 use ottla_protocol::wire::Str;
 use std::collections::BTreeMap;
-
-/// Read, delete and describe: bits by Kafka's numbers.
-const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
 
 impl Refuse for ConsumerGroupHeartbeatRequest {
     type Response = ConsumerGroupHeartbeatResponse;

@@ -16,8 +16,8 @@ use ottla_protocol::messages::{
 };
 use ottla_protocol::wire::Str;
 
-/// Read, delete and describe: bits by Kafka's numbers.
-const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
+/// Read, delete, describe, and describe and alter the configuration: bits by Kafka's numbers.
+pub(crate) const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 impl Refuse for DescribeGroupsRequest {
     type Response = DescribeGroupsResponse;

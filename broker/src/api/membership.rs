@@ -69,6 +69,10 @@ impl Cluster {
         if let Err(code) = self.check_group(caller, &request.group_id) {
             return request.refuse(code).into();
         }
+        // From version 5 on a member must say what it was told when it joined (KIP-559).
+        if caller.version >= 5 && (request.protocol_type.is_none() || request.protocol_name.is_none()) {
+            return request.refuse(ErrorCode::INCONSISTENT_GROUP_PROTOCOL).into();
+        }
         let ticket = self.parking.issue();
         let (groups, mut fx) = self.groups(now);
         match groups.get_mut(&request.group_id) {

@@ -246,7 +246,8 @@ impl Group {
             self.members.get(member_id).map(|member| self.subscribed(member)).unwrap_or_default();
         let target: Places =
             self.target(member_id).filter(|(topic, _)| subscribed.contains(topic)).copied().collect();
-        let taken: Places = self.members.values().flat_map(Member::held).copied().collect();
+        let others = self.members.iter().filter(|(id, _)| *id != member_id);
+        let taken: Places = others.flat_map(|(_, member)| member.held()).copied().collect();
         let aim = Aim {
             epoch: self.assignment_epoch,
             target: &target,

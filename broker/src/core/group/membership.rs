@@ -97,7 +97,7 @@ impl Membership {
             Self::Classic(group) => return group.join(fx, ticket, request, caller),
             Self::Consumer(group) => match group.join(fx, caller, request) {
                 Ok(answer) => fx.answer(ticket, answer),
-                Err(code) => fx.join_refused(ticket, code, request.member_id.clone()),
+                Err(code) => fx.join_refused(ticket, code, Str::default()),
             },
         }
         // A static member of the consumer protocol, the last, may have come back as one of the classic protocol.

@@ -67,7 +67,7 @@ pub(crate) struct Aim<'a> {
     pub(crate) target: &'a Places,
     /// The topics that it subscribes to.
     pub(crate) subscribed: &'a BTreeSet<Uuid>,
-    /// What somebody owns or is about to give up.
+    /// What others own or are about to give up.
     pub(crate) taken: &'a Places,
     /// What it says it owns; `None` when it says nothing.
     pub(crate) owned: Option<&'a Places>,
@@ -218,16 +218,17 @@ mod tests {
     #[test]
     fn a_member_waits_for_what_others_hold_and_takes_what_is_free() {
         let mut it = member(2, &[0]);
-        check(&mut it, 3, &[0, 1, 2], &[0, 2], None, (3, Progress::Waiting, &[0, 1], &[]));
-        check(&mut it, 3, &[0, 1, 2], &[0, 1, 2], None, (3, Progress::Waiting, &[0, 1], &[]));
-        check(&mut it, 3, &[0, 1, 2], &[0, 1], None, (3, Progress::Stable, &[0, 1, 2], &[]));
+        check(&mut it, 3, &[0, 1, 2], &[2], None, (3, Progress::Waiting, &[0, 1], &[]));
+        check(&mut it, 3, &[0, 1, 2], &[2], None, (3, Progress::Waiting, &[0, 1], &[]));
+        check(&mut it, 3, &[0, 1, 2], &[], None, (3, Progress::Stable, &[0, 1, 2], &[]));
     }
 
     #[test]
     fn a_member_that_waits_gives_up_what_a_newer_target_takes_from_it() {
         let mut it = member(2, &[0]);
-        check(&mut it, 3, &[0, 1, 2], &[0, 2], None, (3, Progress::Waiting, &[0, 1], &[]));
-        check(&mut it, 4, &[1], &[0, 1, 2], None, (3, Progress::Revoking, &[1], &[0]));
-        check(&mut it, 5, &[0], &[0, 1], Some(&[1]), (3, Progress::Revoking, &[], &[1]));
+        check(&mut it, 3, &[0, 1, 2], &[2], None, (3, Progress::Waiting, &[0, 1], &[]));
+        check(&mut it, 4, &[1], &[2], None, (3, Progress::Revoking, &[1], &[0]));
+        check(&mut it, 5, &[0], &[2], Some(&[1]), (3, Progress::Revoking, &[], &[1]));
+        check(&mut it, 5, &[0], &[2], Some(&[]), (5, Progress::Stable, &[0], &[]));
     }
 }

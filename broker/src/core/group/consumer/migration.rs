@@ -31,7 +31,8 @@ impl Group {
         if !former.is_consumer_group() {
             return Err(refuse("the group does not use the consumer embedded protocol"));
         }
-        if former.members().len() > fx.settings.consumer_members_max {
+        // The one that joins needs a place as well: nothing changes for a member that is refused.
+        if former.members().len() >= fx.settings.consumer_members_max {
             return Err(refuse("it has too many members"));
         }
         let generation = former.generation();
