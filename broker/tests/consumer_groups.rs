@@ -382,6 +382,8 @@ async fn a_pattern_matches_whole_names_and_new_topics_after_a_while() {
     let mut scene = Scene::new();
     assert_eq!(scene.told(join_by("a", "t|x.*")).await, (1, Some(Vec::new())), "first it is looked");
     assert_eq!(scene.told(at("a", 1)).await, (2, t(&[0, 1, 2, 3])));
+    let full = Heartbeat { member_epoch: 2, ..scene.owns(join_by("a", "t|x.*"), &[("t", &[0, 1, 2, 3])]) };
+    assert_eq!(scene.told(full).await, (2, t(&[0, 1, 2, 3])), "who says everything is told everything");
     scene.create("x1").await;
     assert_eq!(scene.told(at("a", 2)).await, (2, None));
     sleep(Duration::from_secs(10)).await;
@@ -391,6 +393,19 @@ async fn a_pattern_matches_whole_names_and_new_topics_after_a_while() {
     // Without a pattern nothing is left of what it read by it.
     let none = Heartbeat { subscribed_topic_regex: Some(Str::from("")), ..at("a", 3) };
     assert_eq!(scene.told(none).await, (3, Some(Vec::new())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pattern_that_is_known_counts_at_once_and_another_when_it_was_looked() {
+    let mut scene = Scene::new();
+    scene.told(join_by("a", "t")).await;
+    assert_eq!(scene.told(at("a", 1)).await, (2, t(&[0, 1, 2, 3])));
+    assert_eq!(scene.told(join_by("b", "t")).await, (3, t(&[])));
+    assert_eq!(scene.told(join_by("c", "u")).await, (3, t(&[])));
+    assert_eq!(scene.group().epoch, 3);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(scene.told(at("c", 3)).await, (3, None));
+    assert_eq!(scene.told(at("c", 3)).await, (4, Some(places("u", &[0, 1]))));
 }
 
 #[tokio::test(start_paused = true)]

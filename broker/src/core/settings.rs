@@ -472,7 +472,8 @@ mod tests {
     fn every_listed_setting_is_known_and_as_listed() {
         let mut settings = Settings::default();
         for name in HONOURED {
-            let values = ["true", "2000", "LogAppendTime", "upgrade", "2"];
+            let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+            let values = ["true", "2000", "LogAppendTime", "upgrade", selector, "2"];
             let accepted = values.iter().find_map(|it| settings.set(name, it).ok());
             assert_eq!(accepted, Some(Honoured::Yes), "{name}");
         }

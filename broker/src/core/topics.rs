@@ -153,6 +153,7 @@ impl Partition {
 pub(crate) struct Topics {
     by_name: BTreeMap<Str, Topic>,
     names: BTreeMap<Uuid, Str>,
+    changes: u64,
 }
 
 impl Topics {
@@ -168,13 +169,20 @@ impl Topics {
         self.by_name.get_mut(topic)?.partition_mut(index)
     }
 
+    /// How often a topic came or went.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     pub(crate) fn insert(&mut self, topic: Topic) {
+        self.changes += 1;
         self.names.insert(topic.id, topic.name.clone());
         self.by_name.insert(topic.name.clone(), topic);
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<Topic> {
         let topic = self.by_name.remove(name)?;
+        self.changes += 1;
         self.names.remove(&topic.id);
         Some(topic)
     }

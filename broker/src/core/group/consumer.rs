@@ -113,10 +113,7 @@ impl Group {
     }
 
     pub(crate) fn subscribes_to(&self, topic: &str) -> bool {
-        let by_pattern = |pattern: &Str| self.patterns.topics(pattern).any(|matched| &**matched == topic);
-        self.members
-            .values()
-            .any(|member| member.topics.contains(topic) || member.pattern.as_ref().is_some_and(by_pattern))
+        self.members.values().any(|member| self.subscription(member).any(|name| &**name == topic))
     }
 
     /// Handles the heartbeat of a member that joins or is in the group. What makes no sense on its own was refused before.
@@ -159,9 +156,8 @@ impl Group {
             return ConsumerGroupHeartbeatResponse::default();
         };
         // Whoever says everything about itself is told everything: it joins, or has lost an answer.
-        let says_all = request.rebalance_timeout_ms >= 0
-            && request.subscribed_topic_names.is_some()
-            && request.topic_partitions.is_some();
+        let subscribes = request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some();
+        let says_all = request.rebalance_timeout_ms >= 0 && subscribes && request.topic_partitions.is_some();
         let is_asked = request.member_epoch == 0 || says_all;
         let has_changed = !member.assigned.keys().eq(before);
         let assignment = (is_asked || has_changed)
@@ -213,12 +209,11 @@ impl Group {
     /// KIP-345: a member with a known instance takes over its former self's place and share.
     fn enter_as_instance(&mut self, fx: &mut Effects, caller: &Caller, member_id: &Str, instance_id: &Str) {
         let former = self.static_member(instance_id).map(|(id, _)| id.clone());
-        let Some(former) = former.and_then(|id| Some((self.members.remove(&id)?, id))) else {
-            self.members.insert(member_id.clone(), Member::new(caller));
+        let Some((former_id, member)) = former.and_then(|id| self.members.remove_entry(&id)) else {
+            self.members.entry(member_id.clone()).or_insert_with(|| Member::new(caller));
             return;
         };
-        let (member, former_id) = former;
-        self.cancel_timers(fx, &former_id);
+        cancel_timers(fx, &self.id, &former_id);
         if let Some(target) = self.targets.remove(&former_id) {
             self.targets.insert(member_id.clone(), target);
         }
@@ -297,7 +292,7 @@ impl Group {
     /// Forgets a member. False when there is no such member.
     pub(crate) fn remove(&mut self, fx: &mut Effects, member_id: &str) -> bool {
         let member_id = Str::from(member_id);
-        self.cancel_timers(fx, &member_id);
+        cancel_timers(fx, &self.id, &member_id);
         self.targets.remove(&member_id);
         self.members.remove(&member_id).is_some()
     }
@@ -485,17 +480,11 @@ impl Group {
         });
         Reading { readers: readers.collect(), topics: self.topics.values().copied().collect() }
     }
-
-    fn cancel_timers(&self, fx: &mut Effects, member_id: &Str) {
-        cancel_timers(fx, &self.id, member_id);
-    }
 }
 
 fn cancel_timers(fx: &mut Effects, group: &Str, member_id: &Str) {
-    let of = || (group.clone(), member_id.clone());
     for timer in [Timer::Session, Timer::Revoke, Timer::Rejoin, Timer::Resync] {
-        let (group, member_id) = of();
-        fx.cancel(&timer(group, member_id));
+        fx.cancel(&timer(group.clone(), member_id.clone()));
     }
 }
 

@@ -18,7 +18,8 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct Patterns {
     matched: BTreeMap<Str, BTreeSet<Str>>,
-    refreshed_at: Option<Instant>,
+    /// When, and after how many changes of topics, it was looked last.
+    refreshed: Option<(Instant, u64)>,
 }
 
 impl Patterns {
@@ -34,14 +35,15 @@ impl Patterns {
 
     /// Whether it is time to match these again, because there are new ones or topics came or went.
     pub(crate) fn want_refresh(&self, patterns: &BTreeSet<Str>, topics: &Topics, now: Instant) -> bool {
-        let is_due = self.refreshed_at.is_none_or(|at| now >= at + REFRESH_INTERVAL);
-        is_due && !patterns.is_empty() && self.matched != matches(patterns, topics)
+        let Some((at, changes)) = self.refreshed else { return !patterns.is_empty() };
+        let has_news = || changes != topics.changes() || patterns.iter().any(|pattern| !self.has(pattern));
+        now >= at + REFRESH_INTERVAL && !patterns.is_empty() && has_news()
     }
 
     /// Matches these patterns and forgets all others. True when one of them matches other topics than before.
     pub(crate) fn refresh(&mut self, patterns: &BTreeSet<Str>, topics: &Topics, now: Instant) -> bool {
         let before = std::mem::replace(&mut self.matched, matches(patterns, topics));
-        self.refreshed_at = Some(now);
+        self.refreshed = Some((now, topics.changes()));
         let none = BTreeSet::new();
         self.matched.iter().any(|(pattern, topics)| before.get(pattern).unwrap_or(&none) != topics)
     }
