@@ -100,6 +100,53 @@ async fn leader_epochs_end_where_the_next_began() {
     }
 }
 
+fn delete(topic: &str, partition_index: i32, offset: i64) -> DeleteRecordsRequest {
+    let partitions = vec![DeleteRecordsPartition { partition_index, offset }];
+    let topics = vec![DeleteRecordsTopic { name: Str::from(topic), partitions }];
+    DeleteRecordsRequest { topics, timeout_ms: 1_000 }
+}
+
+async fn check_deleted(wire: &mut Wire, version: i16, offset: i64, expected: Result<i64, ErrorCode>) {
+    let answer = wire.call(version, delete("t", 0, offset)).await;
+    let partition = &answer.topics[0].partitions[0];
+    let found =
+        if partition.error_code.is_ok() { Ok(partition.low_watermark) } else { Err(partition.error_code) };
+    assert_eq!(found, expected, "before {offset} in v{version}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_begins_where_its_records_were_deleted_up_to() {
+    let broker = broker().await;
+    let mut wire = Wire::connect(&broker, 1);
+    check_deleted(&mut wire, 0, 1, Ok(1)).await;
+    check_deleted(&mut wire, 1, 0, Ok(1)).await;
+    check_listed(&mut wire, 7, -2, (1, -1)).await;
+    check_listed(&mut wire, 7, 1000, (1, 1001)).await;
+    check_listed(&mut wire, 7, -3, (2, 1002)).await;
+    let before = wire.call(12, fetch("t", 0, 0)).await;
+    assert_eq!(fetched(&before)[0].2, Err(ErrorCode::OFFSET_OUT_OF_RANGE));
+    // Batches are whole: whoever reads passes over what lies before the start.
+    let rest = wire.call(12, fetch("t", 0, 1)).await;
+    assert_eq!(fetched(&rest)[0].2, Ok(["a", "b", "c", "d", "e"].map(String::from).to_vec()));
+    assert_eq!(rest.responses[0].partitions[0].log_start_offset, 1);
+    check_deleted(&mut wire, 2, 3, Ok(3)).await;
+    let rest = wire.call(12, fetch("t", 0, 3)).await;
+    assert_eq!(fetched(&rest)[0].2, Ok(["d", "e"].map(String::from).to_vec()));
+    check_deleted(&mut wire, 2, 6, Err(ErrorCode::OFFSET_OUT_OF_RANGE)).await;
+    check_deleted(&mut wire, 2, -2, Err(ErrorCode::OFFSET_OUT_OF_RANGE)).await;
+    check_deleted(&mut wire, 2, -1, Ok(5)).await;
+    check_listed(&mut wire, 7, -2, (5, -1)).await;
+    append(&mut wire, "t", 0, plain(&["f"])).await;
+    let rest = wire.call(12, fetch("t", 0, 5)).await;
+    assert_eq!(fetched(&rest)[0].2, Ok(vec!["f".to_owned()]));
+    for (node, index, expected) in
+        [(2, 0, ErrorCode::NOT_LEADER_OR_FOLLOWER), (1, 9, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)]
+    {
+        let answer = Wire::connect(&broker, node).call(2, delete("t", index, 0)).await;
+        assert_eq!(answer.topics[0].partitions[0].error_code, expected);
+    }
+}
+
 fn commit(topic: &str, topic_id: Uuid, partition: OffsetCommitPartition) -> OffsetCommitRequest {
     let topics = vec![OffsetCommitTopic { name: Str::from(topic), topic_id, partitions: vec![partition] }];
     OffsetCommitRequest { group_id: Str::from("g"), topics, ..OffsetCommitRequest::default() }

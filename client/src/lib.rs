@@ -55,7 +55,7 @@ pub mod world;
 pub use self::core::group::GroupMetadata;
 pub use admin::{
     Admin, ClusterDescription, CommittedOffset, CreatedTopic, GroupDescription, GroupListing, GroupMember,
-    ListedOffset, NewTopic, Node, OffsetSpec, PartitionDescription, Results, TopicDescription,
+    ListedOffset, NewTopic, Node, OffsetReset, OffsetSpec, PartitionDescription, Results, TopicDescription,
 };
 pub use client::Client;
 pub use config::{

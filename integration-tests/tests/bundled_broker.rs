@@ -53,6 +53,8 @@ scenarios! {
     what_is_still_in_work_is_never_committed
     at_most_once_delivers_nothing_twice
     a_task_for_each_partition_reads_everything
+    a_group_is_led_to_other_offsets
+    a_log_that_is_cut_in_front_of_a_reader_is_told
     a_topic_created_again_is_read_from_its_start
     seek_pause_and_resume_are_obeyed
     seeks_among_late_answers_show_nothing_older

@@ -15,6 +15,7 @@ pub(crate) mod membership;
 pub(crate) mod offsets;
 pub(crate) mod produce;
 pub(crate) mod producer_id;
+pub(crate) mod records;
 pub(crate) mod topics;
 pub(crate) mod transaction_offsets;
 pub(crate) mod transaction_views;
@@ -145,6 +146,7 @@ apis! {
     ApiVersions(ApiVersionsRequest): ApiVersionsRequest, 0..=5 => ApiVersionsResponse, api_versions;
     CreateTopics(CreateTopicsRequest): CreateTopicsRequest, 2..=7 => CreateTopicsResponse, create_topics;
     DeleteTopics(DeleteTopicsRequest): DeleteTopicsRequest, 1..=6 => DeleteTopicsResponse, delete_topics;
+    DeleteRecords(DeleteRecordsRequest): DeleteRecordsRequest, 0..=2 => DeleteRecordsResponse, delete_records;
     InitProducerId(InitProducerIdRequest): InitProducerIdRequest, 0..=5 => InitProducerIdResponse, init_producer_id;
     AddPartitionsToTxn(AddPartitionsToTxnRequest): AddPartitionsToTxnRequest, 0..=5 => AddPartitionsToTxnResponse, add_partitions_to_txn;
     AddOffsetsToTxn(AddOffsetsToTxnRequest): AddOffsetsToTxnRequest, 0..=4 => AddOffsetsToTxnResponse, add_offsets_to_txn;

@@ -133,7 +133,7 @@ impl Cluster {
     }
 
     /// The partition, if the node that is asked leads it and the client's leader epoch is the current one.
-    fn led_partition(
+    pub(super) fn led_partition(
         &mut self,
         key: ApiKey,
         caller: &Caller,
@@ -183,11 +183,13 @@ fn find_in(partition: &mut Partition, entry: Entry, timestamp: i64) -> Result<Fo
     let epoch = partition.epoch_of(entry.base_offset);
     let batch = Batch::parse(partition.log.batch(entry)).map_err(corrupt)?;
     if batch.header().timestamp_type == TimestampType::LogAppend {
-        return Ok(Some((entry.base_offset, entry.max_timestamp, epoch)));
+        let first = entry.base_offset.max(partition.log.start_offset());
+        return Ok(Some((first, entry.max_timestamp, epoch)));
     }
     let mut open = batch.open(&mut Decompressor::new(), DECOMPRESSED_BYTES_MAX).map_err(corrupt)?;
+    let start = partition.log.start_offset();
     while let Some(record) = open.next().map_err(corrupt)? {
-        if record.timestamp >= timestamp {
+        if record.timestamp >= timestamp && record.offset >= start {
             return Ok(Some((record.offset, record.timestamp, epoch)));
         }
     }

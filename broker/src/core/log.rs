@@ -4,7 +4,8 @@
 //! there; so a log never pins the network buffer that a batch came in. Reading hands out slices of chunks and copies
 //! only when a run of batches lies in many small pieces.
 //!
-//! Invariant: `pieces` and then `open` cover every byte position from the first batch to `end`, without a gap.
+//! Invariant: `pieces` and then `open` cover every byte position from the first batch to `end`, without a gap; and the start
+//! lies in the first batch, or at the end of a log that has none.
 
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -43,6 +44,7 @@ pub(crate) struct Log {
     open: BytesMut,
     /// The position at which `open` begins.
     open_at: u64,
+    start_offset: i64,
     next_offset: i64,
     next_chunk: usize,
 }
@@ -55,7 +57,20 @@ impl Log {
 
     /// The offset of the first record that can be read.
     pub(crate) fn start_offset(&self) -> i64 {
-        self.entries.front().map_or(self.next_offset, |entry| entry.base_offset)
+        self.start_offset
+    }
+
+    /// Lets the log begin at this offset, which is not behind its end. Batches that lie before it are gone; one that it lies in
+    /// stays whole, as in Kafka. The start never moves back.
+    pub(crate) fn delete_before(&mut self, offset: i64) {
+        self.start_offset = self.start_offset.max(offset.min(self.next_offset));
+        while self.entries.front().is_some_and(|entry| entry.last_offset < self.start_offset) {
+            self.entries.pop_front();
+        }
+        let kept = self.entries.front().map_or(self.end_position(), |entry| entry.position);
+        while self.pieces.front().is_some_and(|(at, bytes)| at + bytes.len() as u64 <= kept) {
+            self.pieces.pop_front();
+        }
     }
 
     pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
@@ -190,6 +205,24 @@ mod tests {
         let (bytes, next) = log.read(offset..i64::MAX, max_bytes, oversize_first);
         assert_eq!(next > offset, !bytes.is_empty());
         bytes
+    }
+
+    #[test]
+    fn a_start_that_moves_takes_whole_batches_with_it() {
+        let mut log = Log::default();
+        (1..=4).for_each(|mark| assert_eq!(append(&mut log, 40_000, mark, 10), i64::from(mark - 1) * 10));
+        assert_eq!(read(&mut log, 0, usize::MAX, true).len(), 160_000);
+        append(&mut log, 100, 5, 10);
+        log.delete_before(25);
+        assert_eq!((log.start_offset(), log.end_offset(), log.entries().count()), (25, 50, 3));
+        assert_eq!(read(&mut log, 25, usize::MAX, true)[1], 3, "the batch that it lies in is whole");
+        log.delete_before(10);
+        assert_eq!(log.start_offset(), 25);
+        log.delete_before(99);
+        assert_eq!((log.start_offset(), log.end_offset(), log.entries().count()), (50, 50, 0));
+        assert!(log.pieces.iter().all(|(at, bytes)| at + bytes.len() as u64 > log.open_at));
+        assert_eq!(append(&mut log, 100, 6, 1), 50);
+        assert_eq!(read(&mut log, 50, usize::MAX, true)[1], 6);
     }
 
     #[test]

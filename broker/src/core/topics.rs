@@ -102,7 +102,9 @@ impl Partition {
 
     /// The first offset that a reader of committed records does not see yet.
     pub(crate) fn last_stable_offset(&self) -> i64 {
-        self.stability.first_unstable().unwrap_or_else(|| self.log.end_offset())
+        let unstable = self.stability.first_unstable();
+        // Its first records may have been deleted.
+        unstable.map_or(self.log.end_offset(), |offset| offset.max(self.log.start_offset()))
     }
 
     /// Forgets producers that have written nothing since then, and whoever asked to write in a transaction and did not.

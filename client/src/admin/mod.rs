@@ -7,9 +7,12 @@
 
 mod attempts;
 mod cluster;
+mod commits;
 mod groups;
+mod leaders;
 mod nodes;
 mod offsets;
+mod records;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -30,8 +33,9 @@ use attempts::Attempts;
 use nodes::Nodes;
 
 pub use cluster::{ClusterDescription, Node};
+pub use commits::{CommittedOffset, OffsetReset};
 pub use groups::{GroupDescription, GroupListing, GroupMember};
-pub use offsets::{CommittedOffset, ListedOffset, OffsetSpec};
+pub use offsets::{ListedOffset, OffsetSpec};
 pub use topics::{CreatedTopic, NewTopic, PartitionDescription, TopicDescription};
 
 /// Manages a cluster. Cheap to clone; the clones share their connections, of which each broker gets at most one, opened

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use ottla_protocol::api::Request;
 use ottla_protocol::messages::{
-    CreateTopicsResponse, DeleteTopicsResponse, DescribeGroupsResponse, FindCoordinatorResponse,
-    ListGroupsResponse, ListOffsetsResponse, MetadataResponse, OffsetFetchResponse,
+    CreateTopicsResponse, DeleteRecordsResponse, DeleteTopicsResponse, DescribeGroupsResponse,
+    FindCoordinatorResponse, ListGroupsResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
+    OffsetFetchResponse,
 };
 use ottla_protocol::wire::Str;
 use parking_lot::Mutex;
@@ -79,8 +80,8 @@ macro_rules! throttle {
 }
 
 throttle! {
-    CreateTopicsResponse DeleteTopicsResponse DescribeGroupsResponse FindCoordinatorResponse ListGroupsResponse
-    ListOffsetsResponse MetadataResponse OffsetFetchResponse
+    CreateTopicsResponse DeleteRecordsResponse DeleteTopicsResponse DescribeGroupsResponse FindCoordinatorResponse ListGroupsResponse
+    ListOffsetsResponse MetadataResponse OffsetCommitResponse OffsetFetchResponse
 }
 
 impl Nodes {

@@ -4,7 +4,7 @@ use crate::backend::Backend;
 use crate::checks::History;
 use crate::traffic::{read, write};
 use crate::{Failure, ensure, fail};
-use ottla::{ErrorCode, ErrorKind, IsolationLevel, NewTopic, OffsetSpec};
+use ottla::{ErrorCode, ErrorKind, IsolationLevel, NewTopic, OffsetReset, OffsetSpec, When};
 use std::time::Duration;
 
 const CLOSE: Duration = Duration::from_secs(30);
@@ -50,5 +50,37 @@ pub(super) async fn topics_are_created_described_and_deleted(backend: &Backend) 
     };
     ensure!(error.kind() == ErrorKind::UnknownTopic, "{error}");
     ensure!(error.to_string().contains(&name), "the topic is not in {error}");
+    Ok(())
+}
+
+/// A group is led to other offsets while it has no members, and is left alone while it has some.
+pub(super) async fn a_group_is_led_to_other_offsets(backend: &Backend) -> Result<(), Failure> {
+    let (topic, group) = (backend.topic("reset", 1).await?, backend.group("reset"));
+    let client = backend.client().build()?;
+    let producer = client.producer().build()?;
+    write(backend, &producer.topic(&topic), &History::default(), 0, 0..20).await?;
+    producer.close(CLOSE).await;
+    let (admin, partition) = (client.admin(), (topic.clone(), 0));
+    let steps = [
+        (OffsetReset::Latest, 20),
+        (OffsetReset::Shift(-5), 15),
+        (OffsetReset::To(3), 3),
+        (OffsetReset::Earliest, 0),
+    ];
+    for (to, expected) in steps {
+        let reset = admin.reset_offsets(&group, [partition.clone()], to).await.take(&partition)?;
+        ensure!(reset == expected, "{to:?} led to {reset}");
+        if expected == 20 {
+            continue;
+        }
+        let mut consumer =
+            client.consumer().group(&group).subscribe([&topic]).commit_when(When::Manual).build()?;
+        let first = consumer.recv().await?.map(|record| record.offset());
+        ensure!(first == Some(expected), "{to:?}: {first:?} came first");
+        let refused = admin.alter_offsets(&group, [(&topic, 0, 1)]).await.take(&partition);
+        let kind = refused.err().map(|error| error.kind());
+        ensure!(kind == Some(ErrorKind::Superseded), "a group was moved under its members: {kind:?}");
+        consumer.close(CLOSE).await?;
+    }
     Ok(())
 }

@@ -5,11 +5,13 @@ use crate::checks::History;
 use crate::record::RecordId;
 use crate::traffic::write;
 use crate::{Failure, ensure, fail};
-use ottla::{ErrorKind, Reset, SeekTo, When};
+use ottla::{ErrorKind, Event, Payload, PositionCause, Reset, SeekTo, When};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 const CLOSE: Duration = Duration::from_secs(30);
+/// The least that a consumer may read ahead.
+const BUFFER: usize = 65_536;
 
 /// After a seek no older record is seen (F6, fault 45); a paused partition is silent and goes on where it stopped.
 pub(super) async fn seek_pause_and_resume_are_obeyed(backend: &Backend) -> Result<(), Failure> {
@@ -80,6 +82,55 @@ pub(super) async fn a_time_is_found_and_what_comes_later_is_not_missed(
     let Some(record) = timeout(CLOSE, consumer.recv()).await?? else { fail!("the consumer ended") };
     ensure!(record.offset() == 40, "{} came, 40 was next", record.offset());
     producer.close(CLOSE).await;
+    consumer.close(CLOSE).await?;
+    Ok(())
+}
+
+/// Records are deleted in front of a reader that is behind: an event carries the offsets that nobody will see (F8, fault 42).
+pub(super) async fn a_log_that_is_cut_in_front_of_a_reader_is_told(backend: &Backend) -> Result<(), Failure> {
+    let topic = backend.topic("cut", 1).await?;
+    let client = backend.client().build()?;
+    // Batches of one record, of which a fetch brings one: what is read ahead is a part of the log only.
+    let producer = client.producer().batch_size(1).build()?;
+    let value = [7; 1_000];
+    let records = producer.topic(&topic);
+    let mut open = ottla::Deliveries::default();
+    for _ in 0..200 {
+        open.push(records.enqueue(Payload::value(&value)).await?);
+    }
+    while let Some(written) = open.next().await {
+        written?;
+    }
+    producer.close(CLOSE).await;
+
+    let consumer = client.consumer().assign([(&topic, 0)]).on_out_of_range(Reset::Earliest);
+    let mut consumer = consumer.max_partition_fetch_bytes(1).fetch_buffer_bytes(BUFFER).build()?;
+    backend.watch(consumer.probe());
+    let control = consumer.control();
+    for offset in 0..10 {
+        let Some(record) = consumer.recv().await? else { fail!("the consumer ended") };
+        ensure!(record.offset() == offset, "{} came, {offset} was next", record.offset());
+    }
+    let starts = client.admin().delete_records([(&topic, 0, Some(180))]).await.all()?;
+    ensure!(starts.into_values().eq([180]), "the log does not begin where it was cut");
+    let mut received = 9;
+    let lost = loop {
+        let Some(record) = timeout(CLOSE, consumer.recv()).await?? else { fail!("the consumer ended") };
+        if record.offset() != received + 1 {
+            break received + 1..record.offset();
+        }
+        received = record.offset();
+    };
+    ensure!(lost.end == 180 && lost.start < 180, "records from {lost:?} are missing, the log begins at 180");
+    let told = loop {
+        match timeout(CLOSE, control.next_event()).await?? {
+            Event::PositionChanged { from, to, lost, cause: PositionCause::OutOfRange, .. } => {
+                break (from, to, lost);
+            }
+            _ => continue,
+        }
+    };
+    ensure!(told == (Some(lost.start), 180, Some(lost.clone())), "{lost:?} is missing, {told:?} was told");
     consumer.close(CLOSE).await?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use ottla_protocol::wire::{Str, Uuid};
 
 use super::*;
 use crate::producer::Payload;
-use crate::{IsolationLevel, OffsetSpec};
+use crate::{IsolationLevel, OffsetReset, OffsetSpec};
 
 /// A topic of two partitions: three records at 1000, 3000 and 2000 ms in the first, none in the second.
 async fn cluster() -> Cluster {
@@ -188,4 +188,73 @@ async fn an_error_of_one_partition_is_no_missing_offset() {
     }));
     let committed = cluster.admin().committed_offsets("g").await;
     check_error(committed, ErrorKind::Authorization, &["group g, topic t, partition 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_are_deleted_up_to_an_offset() {
+    let cluster = cluster().await;
+    let fault = Fault::on(ApiKey::DELETE_RECORDS).topic("t").partition(0).times(2);
+    let fault = cluster.broker.fault(fault.fail(ErrorCode::NOT_LEADER_OR_FOLLOWER));
+    let starts = cluster.admin().delete_records([("t", 0, Some(2)), ("t", 1, None)]).await.all().unwrap();
+    assert_eq!(starts.into_values().collect::<Vec<_>>(), [2, 0]);
+    assert_eq!(cluster.broker.fired(fault), 2);
+    check(&cluster, 0, OffsetSpec::Earliest, Some(2), None).await;
+    let asked = [("t", 0, Some(4)), ("t", 1, Some(-1)), ("t", 2, None), ("u", 0, None)];
+    let kinds: Vec<_> =
+        cluster.admin().delete_records(asked).await.into_iter().map(|(_, r)| r.unwrap_err().kind()).collect();
+    let unknown = ErrorKind::UnknownTopic;
+    assert_eq!(kinds, [ErrorKind::OffsetOutOfRange, ErrorKind::InvalidArgument, unknown, unknown]);
+    let starts = cluster.admin().delete_records([("t", 0, None)]).await.all().unwrap();
+    assert_eq!(starts.into_values().collect::<Vec<_>>(), [3]);
+}
+
+async fn check_reset(cluster: &Cluster, to: OffsetReset, expected: [i64; 2]) {
+    let reset = cluster.admin().reset_offsets("g", [("t", 0), ("t", 1), ("t", 0)], to).await;
+    let found: Vec<_> = reset.all().unwrap().into_values().collect();
+    assert_eq!(found, expected, "{to:?}");
+    let committed = cluster.admin().committed_offsets("g").await.unwrap();
+    assert_eq!(committed.values().map(|c| c.offset).collect::<Vec<_>>(), expected, "{to:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_without_members_is_led_to_other_offsets() {
+    let cluster = cluster().await;
+    for version in [10, 9, 2] {
+        cluster.cap(ApiKey::OFFSET_COMMIT, version);
+        check_reset(&cluster, OffsetReset::To(2), [2, 0]).await;
+        check_reset(&cluster, OffsetReset::Shift(-1), [1, 0]).await;
+        check_reset(&cluster, OffsetReset::Shift(9), [3, 0]).await;
+        check_reset(&cluster, OffsetReset::Earliest, [0, 0]).await;
+        check_reset(&cluster, OffsetReset::Timestamp(2_000), [1, 0]).await;
+        check_reset(&cluster, OffsetReset::Timestamp(9_000), [3, 0]).await;
+        check_reset(&cluster, OffsetReset::Latest, [3, 0]).await;
+    }
+    let shifted = cluster.admin().reset_offsets("new", [("t", 0)], OffsetReset::Shift(1)).await;
+    check_error(
+        shifted.all(),
+        ErrorKind::InvalidArgument,
+        &["group new", "committed nothing", "topic t, partition 0"],
+    );
+    let asked = [("t", 0, 1), ("t", 1, -1), ("t", 2, 0), ("u", 0, 0)];
+    let outcomes: Vec<_> = cluster
+        .admin()
+        .alter_offsets("g", asked)
+        .await
+        .into_iter()
+        .map(|(_, r)| r.map_err(|e| e.kind()))
+        .collect();
+    let unknown = Err(ErrorKind::UnknownTopic);
+    assert_eq!(outcomes, [Ok(()), Err(ErrorKind::InvalidArgument), unknown, unknown]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_is_not_moved_under_its_members() {
+    let cluster = cluster().await;
+    let consumer = cluster.client("node-1:9092").consumer().group("g").subscribe(["t"]);
+    let mut consumer = consumer.build().unwrap();
+    consumer.recv().await.unwrap().unwrap();
+    let altered = cluster.admin().alter_offsets("g", [("t", 0, 1)]).await;
+    check_error(altered.all(), ErrorKind::Superseded, &["the group has members"]);
+    consumer.close(10 * SECOND).await.unwrap();
+    cluster.admin().alter_offsets("g", [("t", 0, 1)]).await.all().unwrap();
 }
