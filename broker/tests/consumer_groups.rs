@@ -7,6 +7,7 @@ use ottla_broker::{Broker, ConsumerGroupView};
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::*;
 use ottla_protocol::wire::Str;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::sleep;
 use wire::*;
@@ -593,4 +594,96 @@ async fn groups_are_listed_described_and_deleted_by_their_type() {
     }
     assert_eq!(scene.wire.call(2, delete()).await.results[0].error_code, ErrorCode::NONE);
     assert!(scene.broker.group("g").is_none());
+}
+
+/// A member that keeps the protocol: what it believes to own, and what it says next.
+#[derive(Default)]
+struct Client {
+    epoch: i32,
+    owned: BTreeSet<(String, i32)>,
+    /// It lost an answer, and says everything about itself until it has one.
+    in_doubt: bool,
+    topics: Vec<&'static str>,
+}
+
+impl Client {
+    fn says(&self, scene: &Scene, id: &str) -> Heartbeat {
+        let of = |topic| self.owned.iter().filter(move |(name, _)| *name == topic).map(|(_, index)| *index);
+        let owned = ["t", "u"].map(|topic| (topic, of(topic).collect::<Vec<i32>>()));
+        let owned: Vec<(&str, &[i32])> =
+            owned.iter().map(|(topic, indexes)| (*topic, &indexes[..])).collect();
+        let owned: Vec<_> = owned.into_iter().filter(|(_, indexes)| !indexes.is_empty()).collect();
+        let full = Heartbeat { member_epoch: self.epoch, ..join(id, &self.topics) };
+        if self.epoch == 0 || self.in_doubt {
+            return scene.owns(full, if self.epoch == 0 { &[] } else { &owned });
+        }
+        scene.owns(at(id, self.epoch), &owned)
+    }
+
+    fn hears(&mut self, scene: &Scene, answer: ConsumerGroupHeartbeatResponse) {
+        if !answer.error_code.is_ok() {
+            let topics = std::mem::take(&mut self.topics);
+            *self = Self { topics, ..Self::default() };
+            return;
+        }
+        (self.epoch, self.in_doubt) = (answer.member_epoch, false);
+        if let Some(share) = answer.assignment {
+            self.owned = scene.named(&share.topic_partitions).into_iter().collect();
+        }
+    }
+}
+
+/// C5: members come, go, read other topics and lose answers, in an order drawn from the seed. At no time do two of them
+/// believe to own the same partition, and once it is quiet every partition is owned.
+#[tokio::test(start_paused = true)]
+async fn no_partition_has_two_owners_whatever_members_do() {
+    for seed in 1..=30u64 {
+        let mut scene = Scene::new();
+        let mut state = seed;
+        let mut draw = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let mut clients: BTreeMap<String, Client> = BTreeMap::new();
+        for step in 0..150 {
+            let id = format!("m{}", draw(5));
+            let topics = [vec!["t"], vec!["u"], vec!["t", "u"]][draw(3) as usize].clone();
+            let (what, answer_is_lost) = (draw(12), draw(5) == 0);
+            let Some(client) = clients.get_mut(&id) else {
+                clients.insert(id, Client { topics, ..Client::default() });
+                continue;
+            };
+            if what == 0 && client.epoch > 0 {
+                scene.beat(at(&id, -1)).await;
+                clients.remove(&id);
+                continue;
+            }
+            let mut said = client.says(&scene, &id);
+            if what == 1 && client.epoch > 0 {
+                said.subscribed_topic_names = Some(topics.iter().map(|it| Str::from(*it)).collect());
+                client.topics = topics;
+            }
+            let answer = scene.beat(said).await;
+            match answer_is_lost {
+                true => client.in_doubt = true,
+                false => client.hears(&scene, answer),
+            }
+            let mut owned = BTreeSet::new();
+            for place in clients.values().flat_map(|client| &client.owned) {
+                assert!(owned.insert(place), "seed {seed}, step {step}: {place:?} has two owners");
+            }
+        }
+        for _ in 0..20 {
+            for (id, client) in &mut clients {
+                let answer = scene.beat(client.says(&scene, id)).await;
+                client.hears(&scene, answer);
+            }
+        }
+        let reads: BTreeSet<&str> =
+            clients.values().flat_map(|client| client.topics.iter().copied()).collect();
+        let all = [places("t", &[0, 1, 2, 3]), places("u", &[0, 1])].concat();
+        let all: BTreeSet<_> = all.iter().filter(|(topic, _)| reads.contains(&**topic)).collect();
+        let owned: BTreeSet<_> = clients.values().flat_map(|client| &client.owned).collect();
+        assert_eq!((owned, scene.group().state), (all, "Stable"), "seed {seed}");
+    }
 }
