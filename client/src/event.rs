@@ -42,12 +42,12 @@ pub enum Event {
         /// Bytes that all partitions of the topic got in the same time.
         of: u64,
     },
-    /// The group gave a consumer these partitions, beside those that it had.
+    /// The group gave a consumer these partitions, beside those that it had; or topics appeared that match its pattern.
     Assigned(Vec<(String, i32)>),
     /// The group took these partitions away from a consumer; what was finished of them was committed before, unless commits
     /// are manual.
     Revoked(Vec<(String, i32)>),
-    /// These partitions may have been given to others already: nothing more of them is delivered or committed, and what was
+    /// These partitions may have been given to others already, or are deleted: nothing more of them is delivered or committed, and what was
     /// finished since the last commit will be delivered again.
     Lost(Vec<(String, i32)>),
     /// A partition is read from another offset than the one that came next, and nobody asked for that.

@@ -9,6 +9,7 @@ use ottla_protocol::wire::Str;
 use super::ClientConfig;
 use super::LENGTH_MAX;
 use super::assignor::PartitionAssignor;
+use super::pattern::TopicPattern;
 use super::problem::{ConfigError, Findings, Warning};
 use crate::Client;
 
@@ -224,6 +225,8 @@ pub(crate) enum Source {
     Topics(Vec<Str>),
     /// These partitions, whatever the group does.
     Partitions(Vec<(Str, i32)>),
+    /// Of the topics that match, as they come and go, what the group gives it; or all partitions, if it does not share them.
+    Matching { pattern: TopicPattern, shared: bool },
 }
 
 settings! {
@@ -309,6 +312,28 @@ impl ConsumerBuilder {
     pub fn assign(mut self, partitions: impl IntoIterator<Item = (impl AsRef<str>, i32)>) -> Self {
         let named = |(topic, partition): (_, i32)| (Str::from(AsRef::<str>::as_ref(&topic)), partition);
         self.config.source = Source::Partitions(partitions.into_iter().map(named).collect());
+        self
+    }
+
+    /// Reads what the group gives this member of the topics that match, of those that are created later too. The expression
+    /// is in the syntax of RE2 and has to match the whole name; Kafka's internal topics never match. New topics are found
+    /// within `metadata.max.age.ms` and read from their first record. Replaces an earlier `subscribe` or `assign`.
+    ///
+    /// ```
+    /// # fn example(client: ottla::Client) {
+    /// let builder = client.consumer().group("billing").subscribe_pattern("orders-.*");
+    /// # drop(builder);
+    /// # }
+    /// ```
+    pub fn subscribe_pattern(mut self, pattern: impl AsRef<str>) -> Self {
+        self.config.source = Source::Matching { pattern: TopicPattern::new(pattern.as_ref()), shared: true };
+        self
+    }
+
+    /// Reads all partitions of the topics that match, without sharing them with anybody; otherwise as
+    /// [`subscribe_pattern`](Self::subscribe_pattern). Replaces an earlier `subscribe` or `assign`.
+    pub fn assign_pattern(mut self, pattern: impl AsRef<str>) -> Self {
+        self.config.source = Source::Matching { pattern: TopicPattern::new(pattern.as_ref()), shared: false };
         self
     }
 
@@ -425,11 +450,20 @@ impl ConsumerConfig {
     fn check_source(&mut self, found: &mut Findings) {
         match &mut self.source {
             Source::Nothing => {}
-            Source::Topics(_) if self.group_id.is_none() => {
+            Source::Topics(_) | Source::Matching { shared: true, .. } if self.group_id.is_none() => {
                 found.contradiction(
                     &["subscribe", "group.id"],
                     "a subscription needs a group; or assign partitions",
                 );
+            }
+            Source::Matching { pattern, .. } => {
+                if let Some(problem) = pattern.problem() {
+                    found.bad_value(
+                        "subscribe_pattern",
+                        pattern.text(),
+                        format!("a regular expression: {problem}"),
+                    );
+                }
             }
             Source::Topics(topics) => {
                 if topics.is_empty() || topics.iter().any(|topic| topic.is_empty()) {

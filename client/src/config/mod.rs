@@ -56,6 +56,7 @@ mod explain;
 mod goal;
 mod keys;
 mod nearest;
+mod pattern;
 mod problem;
 mod producer;
 mod properties;
@@ -69,6 +70,7 @@ pub use consumer::{Assignor, ConsumerBuilder, Done, IsolationLevel, Reset, When}
 pub(crate) use consumer::{ConsumerConfig, Source};
 pub use explain::{Explanation, Origin, Setting};
 pub use goal::Goal;
+pub(crate) use pattern::TopicPattern;
 pub use problem::{ConfigError, Warning};
 pub use producer::{Acks, ProducerBuilder};
 pub(crate) use producer::{PartitionerChoice, ProducerConfig};

@@ -333,7 +333,12 @@ impl Cluster {
         }
         match self.version::<MetadataRequest>(link, i16::MAX) {
             Ok(version) => {
-                let ask = Ask::Metadata(self.metadata.ask(now));
+                let mut ask = self.metadata.ask(now);
+                if version == 0 {
+                    // Where all topics are named by no name.
+                    ask.topics.get_or_insert_default();
+                }
+                let ask = Ask::Metadata(ask);
                 Some(Work::Request(Request {
                     ask,
                     version,

@@ -70,6 +70,8 @@ pub(crate) struct Consumer {
     pub(super) questions: BTreeMap<i32, BTreeMap<TopicPartition, Question>>,
     /// Of the metadata that positions were compared with.
     pub(super) generation_seen: u64,
+    /// Of the metadata that the topics of a pattern were taken from.
+    pub(super) pattern_seen: Option<u64>,
     pub(super) retries: BTreeSet<(Instant, TopicPartition)>,
     /// The first wait after a failure, and the longest.
     pub(super) retry_backoff: (Duration, Duration),
@@ -122,6 +124,7 @@ impl Consumer {
             listings: BTreeMap::new(),
             questions: BTreeMap::new(),
             generation_seen: 0,
+            pattern_seen: None,
             retries: BTreeSet::new(),
             retry_backoff,
             commit_at: None,
@@ -151,6 +154,7 @@ impl Consumer {
                     partitions.into_iter().map(|(topic, partition)| TopicPartition { topic, partition });
                 consumer.assign(now, partitions.collect());
             }
+            Source::Matching { pattern, .. } => consumer.cluster.metadata.select(now, pattern),
         }
         consumer.step(now);
         consumer
@@ -169,14 +173,11 @@ impl Consumer {
 
     // Which partitions are read, and from where.
 
-    fn assign(&mut self, now: Instant, partitions: Vec<TopicPartition>) {
+    pub(super) fn assign(&mut self, now: Instant, partitions: Vec<TopicPartition>) {
         for partition in &partitions {
             self.cluster.metadata.want(now, &partition.topic);
-            let place = if self.group.is_some() {
-                Place::Committed
-            } else {
-                self.place_by(now, self.config.on_no_commit)
-            };
+            let place =
+                if self.group.is_some() { Place::Committed } else { self.place_to_start(now, partition) };
             let mut position = Position::new(place);
             position.topic_id =
                 self.cluster.metadata.topic(&partition.topic).map_or(Uuid::ZERO, |topic| topic.id);
@@ -201,7 +202,7 @@ impl Consumer {
         }
     }
 
-    fn unassign(&mut self, partitions: &[TopicPartition]) {
+    pub(super) fn unassign(&mut self, partitions: &[TopicPartition]) {
         for partition in partitions {
             if let Some(mut position) = self.positions.remove(partition) {
                 position.lease.recall();
@@ -275,6 +276,7 @@ impl Consumer {
     pub(super) fn step(&mut self, now: Instant) {
         self.cluster.step(now);
         self.notice_new_topics(now);
+        self.follow_pattern(now);
         self.expire_followers(now);
         self.end_commits(now);
         if self.closing && self.unwatched.is_empty() && self.revoking.is_none() {
@@ -351,6 +353,11 @@ impl Consumer {
     /// Partitions are taken away: nothing more of them is delivered, and what is finished is committed first.
     fn revoke(&mut self, now: Instant, partitions: Vec<TopicPartition>) {
         partitions.iter().filter_map(|p| self.positions.get(p)).for_each(|position| position.lease.recall());
+        // Of a topic that was deleted nothing can be committed.
+        let metadata = &self.cluster.metadata;
+        let deleted = partitions.iter().filter(|partition| metadata.topic(&partition.topic).is_none());
+        let deleted: Vec<_> = deleted.cloned().collect();
+        self.unassign(&deleted);
         let commit = if self.config.when == When::Manual { Ok(None) } else { self.commit(now, None) };
         match commit {
             Ok(Some(id)) => self.revoking = Some((id, partitions)),
@@ -485,7 +492,7 @@ impl Consumer {
         let topics = match &self.config.source {
             Source::Topics(topics) => topics.clone(),
             Source::Partitions(partitions) => partitions.iter().map(|(topic, _)| topic.clone()).collect(),
-            Source::Nothing => Vec::new(),
+            Source::Nothing | Source::Matching { .. } => Vec::new(),
         };
         for topic in topics.iter().filter(|topic| self.cluster.metadata.topic(topic).is_none()) {
             let code = self.cluster.metadata.error(topic).unwrap_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);

@@ -12,6 +12,7 @@ use ottla_protocol::messages::{MetadataRequest, MetadataResponse, MetadataTopic,
 use ottla_protocol::wire::{Str, Uuid};
 
 use super::backoff::{Backoff, Random};
+use crate::config::TopicPattern;
 
 /// A partition as the cluster describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +40,13 @@ struct Entry {
     used: Instant,
     /// How many partitions it had when it was first described.
     partitions_first: Option<usize>,
+    /// It is there because it matches the pattern.
+    selected: bool,
 }
 
 impl Entry {
     fn new(now: Instant) -> Self {
-        Self { known: None, error: None, used: now, partitions_first: None }
+        Self { known: None, error: None, used: now, partitions_first: None, selected: false }
     }
 }
 
@@ -55,6 +58,10 @@ pub(crate) struct Metadata {
     backoff: Backoff,
     max_age: Duration,
     auto_create: bool,
+    /// Topics that match it are in use: all are asked for.
+    pattern: Option<TopicPattern>,
+    /// Whether all topics were seen once since the pattern is there.
+    looked: bool,
     /// Whether a request is out.
     pub(crate) in_flight: bool,
     pub(crate) succeeded: Option<Instant>,
@@ -75,6 +82,8 @@ impl Metadata {
             backoff,
             max_age,
             auto_create,
+            pattern: None,
+            looked: false,
             in_flight: false,
             succeeded: None,
             cluster_id: None,
@@ -91,6 +100,22 @@ impl Metadata {
                 self.due = now;
             }
         }
+    }
+
+    /// Puts all topics to use that match, as they come and go.
+    pub(crate) fn select(&mut self, now: Instant, pattern: TopicPattern) {
+        (self.pattern, self.looked, self.due) = (Some(pattern), false, now);
+    }
+
+    /// Whether it is known which topics match.
+    pub(crate) fn has_looked(&self) -> bool {
+        self.looked
+    }
+
+    /// The topics that match.
+    pub(crate) fn selected(&self) -> impl Iterator<Item = (&Str, &Topic)> {
+        let selected = self.topics.iter().filter(|(_, entry)| entry.selected);
+        selected.filter_map(|(name, entry)| Some((name, entry.known.as_ref()?)))
     }
 
     pub(crate) fn forget(&mut self, topic: &str) {
@@ -142,7 +167,7 @@ impl Metadata {
         self.topics.retain(|_, e| e.known.is_some() || now.saturating_duration_since(e.used) < IDLE);
         let topic = |name: &Str| MetadataTopic { name: Some(name.clone()), ..MetadataTopic::default() };
         MetadataRequest {
-            topics: Some(self.topics.keys().map(topic).collect()),
+            topics: self.pattern.is_none().then(|| self.topics.keys().map(topic).collect()),
             allow_auto_topic_creation: self.auto_create,
             ..MetadataRequest::default()
         }
@@ -161,6 +186,7 @@ impl Metadata {
         if response.cluster_id.is_some() {
             self.cluster_id.clone_from(&response.cluster_id);
         }
+        self.look(now, response);
         for topic in &response.topics {
             let Some(entry) = topic.name.as_ref().and_then(|name| self.topics.get_mut(name)) else {
                 continue;
@@ -188,6 +214,32 @@ impl Metadata {
         } else {
             self.due = now + self.backoff.next(random);
         }
+    }
+
+    /// Which topics match the pattern now, when an answer describes all that there are.
+    fn look(&mut self, now: Instant, response: &MetadataResponse) {
+        let Some(pattern) = &self.pattern else { return };
+        let is_there = |topic: &&TopicMetadata| topic.error_code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+        let matches = |topic: &&TopicMetadata| {
+            !topic.is_internal && topic.name.as_ref().is_some_and(|name| pattern.matches(name))
+        };
+        let found: Vec<&Str> =
+            response.topics.iter().filter(is_there).filter(matches).filter_map(|t| t.name.as_ref()).collect();
+        let before = self.topics.len();
+        self.topics.retain(|name, entry| !entry.selected || found.contains(&name));
+        let mut changed = self.topics.len() != before || !self.looked;
+        for name in found {
+            let entry = self.topics.entry(Str::from(&**name)).or_insert_with(|| Entry::new(now));
+            if !entry.selected {
+                (entry.selected, changed) = (true, true);
+                if self.looked {
+                    // Nobody can have missed a record of it.
+                    entry.partitions_first = Some(0);
+                }
+            }
+        }
+        self.looked = true;
+        self.generation += u64::from(changed);
     }
 
     /// A leader that an answer of another API named (KIP-951).

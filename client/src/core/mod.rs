@@ -33,6 +33,7 @@ mod heat;
 mod ledger;
 pub(crate) mod metadata;
 pub(crate) mod offsets;
+mod pattern;
 pub(crate) mod positions;
 pub(crate) mod producer;
 mod queue;

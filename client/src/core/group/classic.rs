@@ -20,7 +20,7 @@ use super::assign::{Member, Topics};
 use super::leader::Sharing;
 use super::membership::Membership;
 use super::{GroupEvent, GroupMetadata, leader};
-use crate::config::{Assignor, ClientConfig, ConsumerConfig};
+use crate::config::{Assignor, ClientConfig, ConsumerConfig, Source};
 use crate::core::ask::{Answer, Ask};
 use crate::core::backoff::Backoff;
 use crate::core::cluster::Cluster;
@@ -35,6 +35,8 @@ const JOIN_SLACK: Duration = Duration::from_secs(5);
 pub(super) enum Phase {
     /// Not a member: the partitions are named by hand, and only the group's offsets are used.
     Alone,
+    /// It is not known yet which topics match the pattern.
+    Unsubscribed,
     /// A JoinGroup is due at this time, or out.
     Joining {
         after: Instant,
@@ -120,10 +122,15 @@ pub(crate) struct Group {
 impl Group {
     pub(crate) fn new(config: Arc<ConsumerConfig>, client: Arc<ClientConfig>, now: Instant) -> Self {
         let member = Membership::new(config.clone(), &client);
-        let is_member = !member.topics.is_empty();
+        let is_member = member.subscribes();
+        let phase = match is_member {
+            false => Phase::Alone,
+            true if matches!(config.source, Source::Matching { .. }) => Phase::Unsubscribed,
+            true => Phase::Joining { after: now },
+        };
         Self {
             coordinator: Coordinator::new(Coordinated::Group, member.group.clone(), is_member, &client, now),
-            phase: if is_member { Phase::Joining { after: now } } else { Phase::Alone },
+            phase,
             member,
             shared_out: None,
             metadata_seen: 0,
@@ -317,6 +324,7 @@ impl Group {
 
     fn join(&mut self, link: Link, cluster: &mut Cluster) -> Result<Work, Error> {
         let version = cluster.version::<JoinGroupRequest>(link, i16::MAX)?;
+        self.member.told.clone_from(&self.member.topics);
         let ask = Ask::JoinGroup(self.member.join_request(&self.owned, self.reason, version)?);
         Ok(request(ask, version, self.config.max_poll_interval + JOIN_SLACK))
     }
@@ -651,6 +659,7 @@ impl Group {
             }
             self.share_out(false, cluster);
         }
+        self.follow_subscription(now);
         if matches!(self.phase, Phase::Over) && self.farewell.is_none() {
             return;
         }

@@ -32,6 +32,8 @@ pub(super) struct Membership {
     pub(super) group: Str,
     /// Empty for a consumer that names its partitions itself.
     pub(super) topics: Vec<Str>,
+    /// The topics that the group was told.
+    pub(super) told: Vec<Str>,
     /// Empty until the coordinator has given one.
     pub(super) member_id: Str,
     /// -1 while we have none.
@@ -68,12 +70,13 @@ impl Membership {
     pub(super) fn new(config: Arc<ConsumerConfig>, client: &ClientConfig) -> Self {
         let topics = match &config.source {
             Source::Topics(topics) => topics.clone(),
-            Source::Nothing | Source::Partitions(_) => Vec::new(),
+            Source::Nothing | Source::Partitions(_) | Source::Matching { .. } => Vec::new(),
         };
         Self {
             group: config.group_id.clone().unwrap_or_default(),
             rack: client.client_rack.clone(),
             topics,
+            told: Vec::new(),
             member_id: Str::default(),
             generation: -1,
             offers: config.assignors.iter().map(Offer::new).collect(),
@@ -81,6 +84,11 @@ impl Membership {
             previous: None,
             config,
         }
+    }
+
+    /// Whether it shares partitions with others, rather than to name its own.
+    pub(super) fn subscribes(&self) -> bool {
+        matches!(self.config.source, Source::Topics(_) | Source::Matching { shared: true, .. })
     }
 
     pub(super) fn is_static(&self) -> bool {

@@ -14,6 +14,7 @@ mod range;
 #[cfg(test)]
 pub(crate) mod scene;
 mod sticky;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod written;
