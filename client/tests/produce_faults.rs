@@ -1,6 +1,8 @@
 //! What goes wrong while producing, one fault at a time, on the bundled broker. Each test names the fault it shows, and what
 //! users are promised then: written once and in order, or an error that says truly what became of the record.
 
+use std::future::Future;
+use std::task::Poll;
 use std::time::Duration;
 
 use ottla::{Client, Deliveries, Error, ErrorCode, ErrorKind, Outcome, Payload, Producer, ProducerBuilder};
@@ -246,6 +248,30 @@ async fn fault_14_replicas_that_are_missing_are_waited_for_and_the_deadline_tell
     }
 }
 
+/// Several batches of a partition are on their way, and their leader is no leader any more.
+#[tokio::test]
+async fn fault_15_what_is_on_its_way_to_a_leader_that_moves_keeps_its_order() {
+    let broker = TestBroker::builder().nodes(3).topic("t", 1).start().await.expect("a broker");
+    let client = Client::builder().bootstrap(broker.bootstrap()).build().expect("valid settings");
+    let producer = client.producer().linger(Duration::ZERO).batch_size(0).build().expect("valid settings");
+    let scene = Scene { broker, producer };
+    Scene::written(scene.send(0..1).await, 0..1);
+    for round in 0..3 {
+        let late = scene.broker.fault(Fault::on(ApiKey::PRODUCE).times(5).delay(SHORT / 16));
+        let first = 1 + 20 * round;
+        let moves = async {
+            while scene.broker.fired(late) == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let leader = scene.broker.leader("t", 0).expect("it is there").node.expect("somebody leads");
+            scene.broker.move_leader("t", 0, 1 + leader % 3).expect("another node");
+        };
+        let (outcomes, ()) = tokio::join!(scene.send(first..first + 20), moves);
+        Scene::written(outcomes, i64::from(first)..i64::from(first) + 20);
+    }
+    assert_eq!(scene.log(), (0..61).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn fault_16_partitions_that_an_answer_omits_repeats_or_makes_up_do_no_harm() {
     check_once(rewrite_all(|answer| answer.responses.clear())).await;
@@ -440,4 +466,120 @@ async fn names_of_refused_records_say_nothing_of_an_attempt_in_doubt() {
     let error = scene.send(0..1).await.remove(0).expect_err("refused");
     assert_eq!(error.outcome(), Some(Outcome::PossiblyWritten));
     assert_eq!(scene.log(), [0], "and it is");
+}
+
+/// What a cluster claims that cannot be is passed over, and what can be used is used.
+#[tokio::test]
+async fn fault_95_numbers_that_cannot_be_are_not_believed() {
+    let scene = Scene::new().await;
+    scene.broker.fault(Fault::on(ApiKey::METADATA).times(2).rewrite(|answer| {
+        let Answer::Metadata(answer) = answer else { return };
+        let broker = answer.brokers[0].clone();
+        for (node_id, host, port) in [(-5, "", 0), (i32::MAX, "no host at all", -1), (9, "\u{7f}", i32::MAX)]
+        {
+            let host = host.into();
+            answer.brokers.push(ottla_protocol::messages::Broker { node_id, host, port, ..broker.clone() });
+        }
+        for topic in &mut answer.topics {
+            let Some(partition) = topic.partitions.first().cloned() else { continue };
+            for (partition_index, leader_id) in [(-7, -3), (i32::MIN, 9), (i32::MAX, i32::MIN)] {
+                let odd = ottla_protocol::messages::PartitionMetadata {
+                    partition_index,
+                    leader_id,
+                    leader_epoch: i32::MIN,
+                    ..partition.clone()
+                };
+                topic.partitions.push(odd);
+            }
+        }
+    }));
+    scene.broker.fault(rewrite(|partition| {
+        (partition.base_offset, partition.log_append_time_ms) = (i64::MIN, i64::MIN);
+        (partition.current_leader.leader_id, partition.current_leader.leader_epoch) = (-9, i32::MIN);
+    }));
+    assert_eq!(scene.send(0..1).await.remove(0).expect("written"), None, "an offset that cannot be is none");
+    let topic = scene.producer.topic("t");
+    for number in 1..4 {
+        let written = topic.send(Payload::value(&[number])).await.expect("written");
+        assert_eq!((written.partition, written.offset), (0, Some(number.into())));
+    }
+    assert_eq!(scene.log(), [0, 1, 2, 3]);
+}
+
+/// A code that nobody knows is neither a success nor a reason to try again, and says nothing of the record.
+#[tokio::test]
+async fn fault_96_what_nobody_knows_is_no_success() {
+    let scene = Scene::new().await;
+    let unknown = scene.broker.fault(refuse(ErrorCode(9_999)));
+    let error = scene.send(0..1).await.remove(0).expect_err("no success");
+    assert_eq!((error.outcome(), error.code()), (Some(Outcome::PossiblyWritten), Some(ErrorCode(9_999))));
+    assert_eq!((scene.broker.fired(unknown), error.is_retriable()), (1, false));
+    Scene::written(scene.send(1..2).await, 0..1);
+    assert_eq!(scene.log(), [1]);
+}
+
+/// Polls a future so many times, and then drops it. Its output, if it was ready by then.
+async fn poll_then_drop<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+    let (mut future, mut left) = (std::pin::pin!(future), polls);
+    std::future::poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// A send, a flush and a close are dropped at each of their polls: what was accepted is written once and in order.
+#[tokio::test]
+async fn fault_97_a_call_that_is_dropped_at_any_poll_loses_and_doubles_nothing() {
+    let mut ready = [false; 2];
+    for polls in 0..50 {
+        let scene = Scene::new().await;
+        let topic = scene.producer.topic("t");
+        let sent = poll_then_drop(polls, topic.send(Payload::value(&[0]))).await;
+        Scene::written(scene.send(1..2).await.into_iter().map(|it| it.map(|_| Some(0))).collect(), 0..1);
+        let log = scene.log();
+        assert!(log == [0, 1] || (sent.is_none() && log == [1]), "{polls} polls: {log:?}");
+        let delivery = topic.enqueue(Payload::value(&[2])).await.expect("accepted");
+        drop(poll_then_drop(polls, scene.producer.flush(SOON)).await);
+        let closed = poll_then_drop(polls, scene.producer.close(SOON)).await;
+        let refused = topic.send(Payload::value(&[3])).await.map(drop);
+        let report = scene.producer.close(SOON).await;
+        assert_eq!((report.failed, report.unknown), (0, 0), "{polls} polls");
+        // A close that was never polled has not been asked for.
+        assert_eq!(refused.is_err(), polls > 0, "{polls} polls: {refused:?}");
+        delivery.await.expect("written");
+        ready = [sent.is_some(), closed.is_some()];
+        if ready == [true; 2] {
+            break;
+        }
+    }
+    assert_eq!(ready, [true; 2], "they are never ready");
+}
+
+/// Outside of the runtime as well, and while a panic unwinds.
+#[tokio::test]
+async fn fault_98_a_producer_that_is_dropped_anywhere_resolves_what_it_held() {
+    for unwinds in [false, true] {
+        let scene = Scene::with(1, |producer| producer.linger(SOON).batch_size(10_000)).await;
+        let topic = scene.producer.topic("t");
+        let held = topic.enqueue(Payload::value(b"held")).await.expect("accepted");
+        let Scene { broker, producer } = scene;
+        let gone = std::thread::spawn(move || {
+            let _dropped = (topic, producer);
+            if unwinds {
+                std::panic::resume_unwind(Box::new("down"));
+            }
+        });
+        assert_eq!(gone.join().is_err(), unwinds);
+        let error = held.await.expect_err("dropped");
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Closed, Some(Outcome::NotWritten)));
+        assert_eq!(broker.log("t", 0).expect("a readable log").len(), 0);
+    }
 }

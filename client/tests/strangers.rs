@@ -52,6 +52,7 @@ async fn a_peer_that_speaks_tls_is_recognised() {
     check_stranger(b"\x15\x03\x01\x00\x02\x02\x46", "the peer speaks TLS").await;
 }
 
+/// Fault 87.
 #[tokio::test]
 async fn a_frame_of_two_gigabytes_is_refused_by_its_length() {
     check_stranger(b"\x7f\xff\xff\xff....", "2147483647 bytes exceeds the limit").await;

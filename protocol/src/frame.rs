@@ -421,6 +421,7 @@ mod tests {
         assert_eq!(error.to_string(), text);
     }
 
+    /// Fault 87, SEC1.
     #[test]
     fn a_length_that_cannot_be_is_refused_and_says_what_it_looks_like() {
         check_refused(&[0xff; 4], "a frame of length -1 cannot be");

@@ -710,6 +710,7 @@ mod tests {
         assert_eq!(&written(&Str::from(text.as_str()), true)[..2], b"\x7fx");
     }
 
+    /// Fault 90.
     #[test]
     fn an_overlong_varint_is_an_error() {
         let error = DecodeError::Varint { at: 0 };
@@ -720,6 +721,7 @@ mod tests {
         assert_eq!(read::<Str>(b"\xff\xff\xff\xff\x0fx", true), Err(error));
     }
 
+    /// Fault 88, SEC2.
     #[test]
     fn a_lying_length_is_refused_with_its_place() {
         let error = DecodeError::Length { at: 0, length: -2, left: 3 };
@@ -730,12 +732,14 @@ mod tests {
         assert_eq!(error.to_string(), "the length at byte 6 claims 4 where 3 bytes are left");
     }
 
+    /// Fault 94.
     #[test]
     fn null_is_refused_where_a_value_is_required() {
         assert_eq!(read::<Str>(b"\xff\xff", false), Err(DecodeError::Null { at: 0 }));
         assert_eq!(read::<Vec<i32>>(b"\0", true), Err(DecodeError::Null { at: 0 }));
     }
 
+    /// Fault 94.
     #[test]
     fn text_that_is_not_utf8_is_refused() {
         assert_eq!(read::<Str>(b"\0\x02\xc3\x28", false), Err(DecodeError::Utf8 { at: 2 }));
@@ -763,6 +767,7 @@ mod tests {
         assert_eq!(read, Err(DecodeError::Length { at: 4, length: 4, left: 1 }));
     }
 
+    /// Fault 89.
     #[test]
     fn unknown_tags_are_skipped_and_their_sizes_are_bounded() {
         let mut input = Decoder::new(Bytes::from_static(b"\x02\x01\x02ab\x09\x00rest"), 0, true);

@@ -56,6 +56,7 @@ fn each_lie_of_a_record_is_named() {
     check(1, &[0x80, 0x80], "longer than the bytes");
 }
 
+/// Fault 91.
 #[test]
 fn each_lie_of_a_header_is_named() {
     let good = batch_of(&Random::new(1).records(0), Codec::NONE, Stamp::default());
@@ -198,6 +199,7 @@ fn compress(codec: Codec, bytes: &[u8]) -> Vec<u8> {
     output
 }
 
+/// Fault 92, SEC3.
 #[test]
 fn a_bomb_is_refused_at_the_cap() {
     for codec in codecs().into_iter().skip(1) {
@@ -261,6 +263,7 @@ fn what_follows_the_compressed_data_is_refused() {
     }
 }
 
+/// Fault 93.
 #[test]
 fn frames_one_after_the_other_are_read_as_one() {
     let (one, two) = (vec![b'1'; 1000], vec![b'2'; 70_000]);
@@ -273,6 +276,7 @@ fn frames_one_after_the_other_are_read_as_one() {
     }
 }
 
+/// Fault 93.
 #[test]
 fn the_variants_that_other_clients_write_are_read() {
     let mut random = Random::new(8);
