@@ -1,12 +1,13 @@
 //! Long runs on a cluster that is being disturbed by somebody else, with a verdict at the end: `endure --help`.
 //!
-//! Owns three runs: many records by an idempotent producer, an exactly-once pipeline whose own process is killed, and consumers
-//! whose processes are killed ([`consume`]); and our side of a group of several clients ([`follow`]). Whoever disturbs the
+//! Owns four runs: many records by an idempotent producer, an exactly-once pipeline whose own process is killed, and consumers
+//! whose processes are killed ([`consume`]); a rolling restart ([`rolling`]); and our side of a group of several clients ([`follow`]). Whoever disturbs the
 //! cluster meanwhile is `on-kafka --storm`. Invariant: the verdict comes from the log, not from the client.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line tool speaks on both
 
 mod consume;
 mod follow;
+mod rolling;
 
 use ottla::{Client, Deliveries, IsolationLevel, OwnedRecord, Payload, Reset, Transaction};
 use ottla_integration_tests::judge::{self, Judge};
@@ -20,9 +21,11 @@ const HELP: &str = "\
 endure produce  --brokers HOST:PORT,... [--records 5000000] [--partitions 12] [--rate 20000]
 endure pipeline --brokers HOST:PORT,... [--records 100000] [--partitions 6] [--kills 20]
 endure consume  --brokers HOST:PORT,... [--records 100000] [--partitions 6] [--kills 200]
+endure rolling  --brokers HOST:PORT,...
 The first sends records while somebody disturbs the cluster, and finds each acknowledged one in the log once and in order.
 The second copies a topic to another exactly once, in a process of its own that is killed again and again.
-The third reads a topic under each commit policy, in processes that are killed, and counts what comes again.";
+The third reads a topic under each commit policy, in processes that are killed, and counts what comes again.
+The fourth restarts ten members of a group in turn, and looks for silence in partitions that stay where they are.";
 
 /// Records that wait for their acknowledgement at most.
 const WINDOW: usize = 50_000;
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
                 "worker" => work(&options).await,
                 "consume" => consume::consume(&options).await,
                 "member" => consume::member(&options).await,
+                "rolling" => rolling::rolling(&options).await,
                 "follow" => follow::follow(&options).await,
                 "write" => follow::write(&options).await,
                 _ => {
