@@ -160,18 +160,11 @@ impl Cluster {
             return failed(place, code);
         }
         let nearer = self.nearer(waiting, &topic, place.partition);
-        let follows = self.settings.rack_aware_replicas && waiting.version >= FROM_FOLLOWERS;
+        let follows = self.settings.rack_aware_replicas;
         let Some(partition) = self.topics.partition_mut(&topic, place.partition) else {
             return failed(place, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         };
-        let checked = match partition.leader {
-            Some(_) if follows && partition.replicas.contains(&waiting.node) => {
-                check_leader_epoch(partition, wanted.leader_epoch)
-            }
-            Some(leader) if leader == waiting.node => check_leader_epoch(partition, wanted.leader_epoch),
-            _ => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
-        };
-        if let Err(code) = checked {
+        if let Err(code) = check_serves(waiting, partition, wanted, follows) {
             let mut answer = failed(place, code);
             if matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH) {
                 answer.current_leader.leader_id = partition.leader.unwrap_or(-1);
@@ -259,6 +252,22 @@ impl Cluster {
             response.node_endpoints = self.endpoints(hints.into_iter());
         }
         response
+    }
+}
+
+/// Whether a node may answer for a partition: its leader, and where followers serve consumers any replica.
+fn check_serves(
+    waiting: &Waiting,
+    partition: &Partition,
+    wanted: Wanted,
+    follows: bool,
+) -> Result<(), ErrorCode> {
+    let follows = follows && waiting.version >= FROM_FOLLOWERS && partition.replicas.contains(&waiting.node);
+    match partition.leader {
+        Some(leader) if leader == waiting.node || follows => {
+            check_leader_epoch(partition, wanted.leader_epoch)
+        }
+        _ => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
     }
 }
 
