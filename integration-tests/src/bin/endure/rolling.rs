@@ -37,9 +37,9 @@ pub(super) async fn rolling(options: &Options) -> Result<(), Failure> {
         (0..MEMBERS).map(|_| Life::start(&client, &topic, &received)).collect::<Result<_, _>>()?;
     sleep(3 * PAUSE).await;
     let mut silences = Silences::new();
-    for place in 0..MEMBERS {
+    for member in &mut members {
         let started = Life::start(&client, &topic, &received)?;
-        silences.extend(std::mem::replace(&mut members[place], started).end().await?);
+        silences.extend(std::mem::replace(member, started).end().await?);
         sleep(PAUSE).await;
     }
     over.store(true, Ordering::Relaxed);
