@@ -414,6 +414,22 @@ async fn what_cannot_become_a_consumer_group_goes_on_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_full_group_stays_classic_but_for_whom_takes_over_an_instance() {
+    let mut scene = Scene::with("group.consumer.max.size", "1");
+    let joined = scene.classic().await;
+    assert_eq!(scene.beat(first("a")).await.error_code, ErrorCode::GROUP_MAX_SIZE_REACHED);
+    scene.check_listed("Stable", "classic").await;
+    assert_eq!(scene.heartbeat(&joined.member_id, 1).await, ErrorCode::NONE);
+    scene.leave(&joined.member_id).await;
+    let instance = Some(Str::from("i"));
+    let old = scene.join(JoinGroupRequest { group_instance_id: instance.clone(), ..join("", &[]) }).await;
+    scene.sync(&old, &[0, 1, 2, 3]).await.unwrap();
+    let generation = old.generation_id;
+    let request = ConsumerGroupHeartbeatRequest { instance_id: instance, ..first("a") };
+    assert_eq!(scene.told(request).await, (generation, Some(vec![0, 1, 2, 3])));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_group_that_may_not_go_back_stays_as_it_is() {
     let mut scene = Scene::with("group.consumer.migration.policy", "upgrade");
     let joined = scene.settled().await;

@@ -123,7 +123,7 @@ impl Group {
         caller: &Caller,
         request: &ConsumerGroupHeartbeatRequest,
     ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
-        self.check_room(fx, &request.member_id)?;
+        self.check_room(fx, &request.member_id, request.instance_id.as_ref())?;
         let owned = request.topic_partitions.as_deref().map(flatten);
         // The id is copied, or the member would hold on to the frame that it came in.
         let member_id = match request.member_id.is_empty() {
@@ -251,16 +251,11 @@ impl Group {
             owned,
         };
         let Some(member) = self.members.get_mut(member_id) else { return };
-        let before = (member.epoch, member.progress, member.assigned.clone(), member.revoking.clone());
+        let before = member.clone();
         member.reconcile(&aim, resubscribed);
-        let after = (member.epoch, member.progress, &member.assigned, &member.revoking);
-        if member.classic.is_some() || after == (before.0, before.1, &before.2, &before.3) {
-            return;
-        }
-        let timer = Timer::Revoke(self.id.clone(), member_id.clone());
-        match member.progress {
-            Progress::Revoking => fx.set(timer, member.rebalance_timeout),
-            Progress::Stable | Progress::Waiting => fx.cancel(&timer),
+        // Its time begins when it is told, and not again while it goes on as before.
+        if *member != before && member.progress == Progress::Revoking && member.classic.is_none() {
+            fx.set(Timer::Revoke(self.id.clone(), member_id.clone()), member.rebalance_timeout);
         }
     }
 
@@ -385,9 +380,12 @@ impl Group {
         if member.epoch == epoch { Ok(()) } else { Err(stale(member)) }
     }
 
-    fn check_room(&self, fx: &Effects, member_id: &str) -> Result<(), Refusal> {
+    /// Whoever is in the group has its place, and so has who takes over an instance.
+    fn check_room(&self, fx: &Effects, member_id: &str, instance_id: Option<&Str>) -> Result<(), Refusal> {
         let most = fx.settings.consumer_members_max;
-        if self.members.len() < most || self.members.contains_key(member_id) {
+        let is_known = self.members.contains_key(member_id)
+            || instance_id.is_some_and(|instance_id| self.static_member(instance_id).is_some());
+        if is_known || self.members.len() < most {
             return Ok(());
         }
         let message = format!("The consumer group has reached its maximum capacity of {most} members.");

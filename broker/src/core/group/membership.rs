@@ -68,7 +68,7 @@ impl Membership {
             if request.member_epoch != 0 {
                 return Err(not_a_consumer_group(&request.group_id));
             }
-            *self = Self::Consumer(consumer::Group::upgrade(fx, group)?);
+            *self = Self::Consumer(consumer::Group::upgrade(fx, group, request)?);
         }
         let Self::Consumer(group) = self else { return Err(not_a_consumer_group(&request.group_id)) };
         if request.member_epoch >= 0 {

@@ -27,7 +27,8 @@ impl Group {
         caller: &Caller,
         request: &JoinGroupRequest,
     ) -> Result<JoinGroupResponse, ErrorCode> {
-        self.check_room(fx, &request.member_id).map_err(|refused| refused.code)?;
+        let instance_id = request.group_instance_id.as_ref();
+        self.check_room(fx, &request.member_id, instance_id).map_err(|refused| refused.code)?;
         let subscription = self.read_subscription(request).ok_or(ErrorCode::INCONSISTENT_GROUP_PROTOCOL)?;
         let is_new = request.member_id.is_empty();
         if is_new && request.group_instance_id.is_none() && caller.version >= 4 {

@@ -9,13 +9,20 @@ use super::member::Classic;
 use super::{Effects, Group, Member, Places, Progress, Refusal, Timer};
 use crate::core::group::classic;
 use ottla_protocol::error_code::ErrorCode;
-use ottla_protocol::messages::{ConsumerProtocolAssignment, ConsumerProtocolSubscription};
+use ottla_protocol::messages::{
+    ConsumerGroupHeartbeatRequest, ConsumerProtocolAssignment, ConsumerProtocolSubscription,
+};
 use ottla_protocol::wire::{DecodeError, Str};
 use std::collections::BTreeMap;
 
 impl Group {
-    /// Takes over a group of the classic protocol. Whoever waits there is told to join again.
-    pub(crate) fn upgrade(fx: &mut Effects, former: &mut classic::Group) -> Result<Self, Refusal> {
+    /// Takes over a group of the classic protocol, for the member that joins. Whoever waits there is told to join again;
+    /// nothing changes when the upgrade or the member is refused.
+    pub(crate) fn upgrade(
+        fx: &mut Effects,
+        former: &mut classic::Group,
+        request: &ConsumerGroupHeartbeatRequest,
+    ) -> Result<Self, Refusal> {
         let id = former.id().clone();
         if former.members().is_empty() {
             former.dissolve(fx);
@@ -31,9 +38,8 @@ impl Group {
         if !former.is_consumer_group() {
             return Err(refuse("the group does not use the consumer embedded protocol"));
         }
-        // The one that joins needs a place as well: nothing changes for a member that is refused.
-        if former.members().len() >= fx.settings.consumer_members_max {
-            return Err(refuse("it has too many members"));
+        if former.members().len() > fx.settings.consumer_members_max {
+            return Err(refuse("the group size exceeds the consumer group maximum size"));
         }
         let generation = former.generation();
         let mut group = Self { epoch: generation, assignment_epoch: generation, ..Self::new(id.clone()) };
@@ -43,6 +49,7 @@ impl Group {
             group.targets.insert(member_id.clone(), member.assigned.keys().copied().collect());
             group.members.insert(member_id.clone(), member);
         }
+        group.check_room(fx, &request.member_id, request.instance_id.as_ref())?;
         group.topics = group.read_topics(fx.topics);
         former.dissolve(fx);
         for (member_id, member) in &group.members {
