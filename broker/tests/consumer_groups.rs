@@ -333,6 +333,18 @@ async fn a_static_member_that_leaves_for_a_while_finds_its_share_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_static_member_that_leaves_for_a_while_gives_up_what_it_had_to() {
+    let mut scene = Scene::new();
+    scene.told(instance(join("a", &["t"]), "i")).await;
+    scene.told(join("b", &["t"])).await;
+    assert_eq!(scene.told(instance(at("a", 2), "i")).await, (2, t(&[0, 1])));
+    scene.told(instance(at("a", -2), "i")).await;
+    assert_eq!(scene.told(at("b", 3)).await, (3, t(&[2, 3])));
+    sleep(Duration::from_secs(31)).await;
+    assert_eq!(scene.group().members["a"].epoch, -2, "its session is all that it has to keep");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_static_member_that_does_not_come_back_is_missed_after_its_session() {
     let mut scene = Scene::new();
     scene.told(instance(join("a", &["t"]), "i")).await;
@@ -439,6 +451,28 @@ async fn assignments_keep_their_distance_if_told_to() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_member_reads_counts_at_once_although_the_assignment_is_older() {
+    let mut scene = Scene::with(&[("group.consumer.assignment.interval.ms", "1000")]);
+    scene.told(join("a", &["t", "u"])).await;
+    let reads = |topic: &str| Heartbeat { subscribed_topic_names: Some(vec![topic.into()]), ..at("a", 2) };
+    assert_eq!(scene.told(reads("u")).await, (2, Some(places("u", &[0, 1]))));
+    assert_eq!(scene.told(scene.owns(at("a", 2), &[("u", &[0, 1])])).await, (2, None));
+    assert_eq!(scene.group().members["a"].assigned, places("u", &[0, 1]));
+    assert_eq!(scene.told(reads("t")).await, (2, Some(Vec::new())));
+    assert_eq!(scene.told(scene.owns(at("a", 2), &[])).await, (2, t(&[0, 1, 2, 3])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_member_is_giving_up_it_can_have_again_at_once() {
+    let mut scene = Scene::with(&[("group.consumer.assignment.interval.ms", "1000")]);
+    scene.told(join("a", &["t", "u"])).await;
+    let reads = |topic: &str| Heartbeat { subscribed_topic_names: Some(vec![topic.into()]), ..at("a", 2) };
+    assert_eq!(scene.told(reads("u")).await, (2, Some(places("u", &[0, 1]))));
+    assert_eq!(scene.told(reads("t")).await, (2, Some(Vec::new())));
+    assert_eq!(scene.told(scene.owns(at("a", 2), &[])).await, (2, t(&[0, 1, 2, 3])));
+}
+
+#[tokio::test(start_paused = true)]
 async fn commits_count_for_what_a_member_has_held_since() {
     let mut scene = Scene::new();
     assert_eq!(scene.commit(9, "a", 1, 0).await, ErrorCode::GROUP_ID_NOT_FOUND);
@@ -517,6 +551,26 @@ async fn a_group_survives_its_coordinator() {
     assert_eq!(scene.told(at("b", 3)).await, (3, t(&[2, 3])));
     sleep(Duration::from_secs(44)).await;
     assert_eq!(scene.told(at("a", 3)).await, (3, None), "sessions begin again");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(scene.group().members.keys().collect::<Vec<_>>(), ["a"], "and end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_to_give_up_begins_again_with_another_coordinator() {
+    let broker = Broker::builder().nodes(2).topic("t", 4).build().unwrap();
+    broker.coordinator("g");
+    broker.move_coordinator("g", 1).unwrap();
+    let wire = Wire::connect(&broker, 1);
+    let mut scene = Scene { broker, wire };
+    scene.told(join("a", &["t"])).await;
+    scene.told(join("b", &["t"])).await;
+    scene.told(at("a", 2)).await;
+    scene.broker.move_coordinator("g", 2).unwrap();
+    scene.wire = Wire::connect(&scene.broker, 2);
+    sleep(Duration::from_secs(29)).await;
+    assert_eq!(scene.told(at("a", 2)).await, (2, None));
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(scene.refused(at("a", 2)).await, ErrorCode::UNKNOWN_MEMBER_ID);
 }
 
 #[tokio::test(start_paused = true)]
