@@ -170,6 +170,13 @@ fn every_example_runs() {
         ("consume", "1000 committed"),
         ("batches", "stored 400 records, superseded: []"),
         ("seek_and_pause", "partition 0 begins again at 0"),
+        (
+            "commit_policies",
+            "each record: one comes again: it died with record 45 in hand, whoever comes next begins with 45",
+        ),
+        ("manual_assignment", "the sum of 1 to 100 is 5050, each counted once"),
+        ("partitions", "2000 committed"),
+        ("watch", "after: Health { live: true, ready: true, reason: None }"),
         ("partitioner", "express/4 went to partition 0"),
         ("admin", "as expected: "),
         ("properties", "unknown key linger.sm; did you mean linger.ms?"),
