@@ -11,7 +11,10 @@ const HELP: &str = "\
 simulate [--seeds 500] [--from 0] [--only FILTER]   run seeds, each twice with equal traces, one scenario in turn a seed
 simulate --only NAME --replay SEED                  run one seed and print its trace
 simulate --planted [--seeds 2000] [--only FILTER] [--defect NAME]
-                                                    plant each known defect and find the seed that catches it";
+                                                    plant each known defect and find the seed that catches it
+The workloads that a producer is judged by, each a FILTER: acknowledged_records (idempotent, five requests in flight),
+many_producers, one_acknowledgement, transactions_of_version_1, transactions_of_version_2, chain_of_pipelines (three stages of
+exactly once, with crashes).";
 
 struct Options {
     seeds: Option<u64>,
