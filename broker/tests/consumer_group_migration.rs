@@ -278,6 +278,21 @@ async fn a_classic_member_that_does_not_join_again_in_time_is_expelled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_classic_member_that_joins_again_and_asks_for_its_share_stays() {
+    let mut scene = Scene::new();
+    let joined = scene.mixed().await;
+    assert_eq!(scene.heartbeat(&joined.member_id, 1).await, ErrorCode::REBALANCE_IN_PROGRESS);
+    let joined = scene.join(join(&joined.member_id, &[0, 1])).await;
+    assert_eq!(scene.sync(&joined, &[]).await, Ok(vec![0, 1]));
+    for _ in 0..8 {
+        assert_eq!(scene.heartbeat(&joined.member_id, 2).await, ErrorCode::NONE);
+        scene.told(at("a", 2)).await;
+        sleep(Duration::from_secs(5)).await;
+    }
+    assert_eq!(scene.broker.consumer_group("g").unwrap().members.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_classic_member_that_does_not_ask_for_its_share_in_time_is_expelled() {
     let mut scene = Scene::new();
     let joined = scene.mixed().await;

@@ -556,7 +556,7 @@ async fn a_group_survives_its_coordinator() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_to_give_up_begins_again_with_another_coordinator() {
+async fn sessions_and_the_time_to_give_up_begin_again_with_another_coordinator() {
     let broker = Broker::builder().nodes(2).topic("t", 4).build().unwrap();
     broker.coordinator("g");
     broker.move_coordinator("g", 1).unwrap();
@@ -571,6 +571,9 @@ async fn the_time_to_give_up_begins_again_with_another_coordinator() {
     assert_eq!(scene.told(at("a", 2)).await, (2, None));
     sleep(Duration::from_secs(2)).await;
     assert_eq!(scene.refused(at("a", 2)).await, ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(scene.group().members.len(), 1);
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(scene.group().state, "Empty", "the other was silent for its whole session");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,8 @@
 //!
 //! ConsumerGroupHeartbeat versions 0 and 1: whole (ids made by members and patterns from 1). ConsumerGroupDescribe versions 0
 //! and 1: whole (types of members from 1). Both are answered by the group's coordinator only, and while the feature
-//! `group.version` is at 1. The group itself is in [`crate::core::group::consumer`].
+//! `group.version` is at 1. The group itself is in [`crate::core::group::consumer`]. Assignments follow each other at once
+//! unless `group.consumer.assignment.interval.ms` says otherwise, which is a second in Kafka: tests need not wait.
 
 use super::groups::GROUP_OPERATIONS;
 use super::{Caller, Refuse};
