@@ -42,6 +42,12 @@ pub enum Event {
         /// Bytes that all partitions of the topic got in the same time.
         of: u64,
     },
+    /// The cluster has the groups of KIP-848, and a consumer whose [`GroupProtocol`](crate::GroupProtocol) is `Auto` is a
+    /// member of a classic group all the same.
+    ClassicGroup {
+        /// Why: who else is a member, or what the coordinator refused.
+        reason: String,
+    },
     /// The group gave a consumer these partitions, beside those that it had; or topics appeared that match its pattern.
     Assigned(Vec<(String, i32)>),
     /// The group took these partitions away from a consumer; what was finished of them was committed before, unless commits

@@ -59,8 +59,8 @@ pub use admin::{
 };
 pub use client::Client;
 pub use config::{
-    Acks, Assignor, ClientBuilder, ConfigError, ConsumerBuilder, Done, Explanation, Goal, IsolationLevel,
-    Origin, PartitionAssignor, ProducerBuilder, Reset, Setting, Subscriber, Warning, When,
+    Acks, Assignor, ClientBuilder, ConfigError, ConsumerBuilder, Done, Explanation, Goal, GroupProtocol,
+    IsolationLevel, Origin, PartitionAssignor, ProducerBuilder, Reset, Setting, Subscriber, Warning, When,
 };
 pub use consumer::{
     CommitOutcome, Consumer, Control, EventStream, OwnedRecord, PartitionStream, PartitionStreams, Record,

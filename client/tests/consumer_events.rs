@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ottla::{Client, Consumer, ConsumerBuilder, Control, Event, Payload, When};
+use ottla::{Client, Consumer, ConsumerBuilder, Control, Event, GroupProtocol, Payload, When};
 use ottla_broker::TestBroker;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ async fn what_the_group_gives_and_takes_is_told() {
     let control = one.control();
     assert_eq!(control.wait_assigned().await.expect("assigned"), all(2));
     assert_eq!(next_of_the_group(&control).await, Event::Assigned(all(2)));
-    let two = member(&client).build().expect("valid settings");
+    let two = member(&client).group_protocol(GroupProtocol::Classic).build().expect("valid settings");
     let Event::Revoked(revoked) = next_of_the_group(&control).await else { panic!("nothing was taken away") };
     assert_eq!(next_of_the_group(&two.control()).await, Event::Assigned(revoked));
     one.close(SOON).await.expect("left");

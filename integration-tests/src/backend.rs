@@ -194,6 +194,15 @@ impl Backend {
         }
     }
 
+    /// Whether the cluster has the groups of KIP-848 beside the classic ones.
+    pub fn has_modern_groups(&self) -> bool {
+        match &self.0.place {
+            Place::Simulator(_, cluster) => cluster.has_modern_groups(),
+            Place::Bundled(_) => true,
+            Place::Kafka(cluster) => cluster.has_modern_groups(),
+        }
+    }
+
     /// Starts a task.
     pub fn spawn<T: Send + 'static>(
         &self,

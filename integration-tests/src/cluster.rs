@@ -13,7 +13,7 @@ use ottla_protocol::api::{ApiKey, Versions};
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::APIS;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -21,6 +21,8 @@ use tokio::time::sleep;
 /// Nodes of every simulated cluster.
 pub const NODES: i32 = 3;
 const PORT: u16 = 9092;
+/// The first version of Metadata with the ids of topics.
+const TOPIC_IDS: i16 = 10;
 /// What the clients of scenarios call themselves.
 pub const CLIENT_ID: &str = "scenario";
 
@@ -73,7 +75,17 @@ impl SimulatedCluster {
 
     /// Whether the versions that were drawn have topic ids in their metadata.
     pub fn knows_topic_ids(&self) -> bool {
-        self.versions.get(ApiKey::METADATA).is_some_and(|(_, max)| max >= 10)
+        self.has(ApiKey::METADATA, TOPIC_IDS)
+    }
+
+    /// Whether the versions that were drawn have the groups of KIP-848.
+    pub fn has_modern_groups(&self) -> bool {
+        let epochs = [ApiKey::OFFSET_COMMIT, ApiKey::OFFSET_FETCH];
+        self.has(ApiKey::CONSUMER_GROUP_HEARTBEAT, 0) && epochs.iter().all(|key| self.has(*key, 9))
+    }
+
+    fn has(&self, key: ApiKey, version: i16) -> bool {
+        self.versions.get(key).is_some_and(|(_, max)| max >= version)
     }
 
     /// Stops every node and closes every connection.
@@ -203,10 +215,12 @@ fn draw_versions(random: &mut Random) -> Versions {
             _ => max,
         }
     };
-    let mut versions: Vec<_> = APIS.iter().map(|api| (api.key, (api.min, capped(api)))).collect();
+    let mut versions: BTreeMap<_, _> = APIS.iter().map(|api| (api.key, (api.min, capped(api)))).collect();
     // Names gave way to ids of topics in these versions; a broker that speaks them tells the ids in its metadata.
-    let metadata = versions.iter().find(|(key, _)| *key == ApiKey::METADATA).map_or(0, |(_, (_, max))| *max);
-    if metadata < 10 {
+    let metadata = versions.get(&ApiKey::METADATA).map_or(0, |(_, max)| *max);
+    if metadata < TOPIC_IDS {
+        // What the members of these groups own is told by ids.
+        versions.remove(&ApiKey::CONSUMER_GROUP_HEARTBEAT);
         for (key, (_, max)) in &mut versions {
             *max = match *key {
                 ApiKey::FETCH | ApiKey::PRODUCE => (*max).min(12),
@@ -225,6 +239,8 @@ fn draw_fault(topic: &str, random: &mut Random) -> Fault {
         ApiKey::JOIN_GROUP,
         ApiKey::SYNC_GROUP,
         ApiKey::HEARTBEAT,
+        ApiKey::CONSUMER_GROUP_HEARTBEAT,
+        ApiKey::CONSUMER_GROUP_HEARTBEAT,
         ApiKey::OFFSET_COMMIT,
         ApiKey::OFFSET_FETCH,
     ];
@@ -273,6 +289,8 @@ fn draw_error(topic: &str, apis: &[ApiKey], random: &mut Random) -> Fault {
         (ApiKey::JOIN_GROUP, ErrorCode::NOT_COORDINATOR),
         (ApiKey::SYNC_GROUP, ErrorCode::REBALANCE_IN_PROGRESS),
         (ApiKey::HEARTBEAT, ErrorCode::COORDINATOR_NOT_AVAILABLE),
+        (ApiKey::CONSUMER_GROUP_HEARTBEAT, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+        (ApiKey::CONSUMER_GROUP_HEARTBEAT, ErrorCode::NOT_COORDINATOR),
         (ApiKey::FIND_COORDINATOR, ErrorCode::COORDINATOR_NOT_AVAILABLE),
         (ApiKey::INIT_PRODUCER_ID, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
         (ApiKey::INIT_PRODUCER_ID, ErrorCode::CONCURRENT_TRANSACTIONS),

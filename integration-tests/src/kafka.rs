@@ -37,6 +37,7 @@ pub struct Settings {
 /// A running cluster. Dropping it ends every node and deletes the data.
 pub struct KafkaCluster {
     directory: PathBuf,
+    version: String,
     classpath: String,
     ports: Vec<u16>,
     nodes: Mutex<Vec<Option<Child>>>,
@@ -59,7 +60,8 @@ impl KafkaCluster {
         let (ports, controllers) = free_ports(settings.nodes)?;
         let count = usize::from(settings.nodes);
         let nodes = Mutex::new((0..count).map(|_| None).collect());
-        let cluster = KafkaCluster { directory, classpath, ports, nodes, watchdog };
+        let cluster =
+            KafkaCluster { directory, version: settings.version.clone(), classpath, ports, nodes, watchdog };
         cluster.format(settings, &controllers)?;
         for node in 1..=settings.nodes {
             cluster.launch(node)?;
@@ -75,6 +77,15 @@ impl KafkaCluster {
     /// `host:port` of every node, separated by commas.
     pub fn bootstrap(&self) -> String {
         self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+    }
+
+    /// Whether a new cluster of this version has the groups of KIP-848 switched on.
+    pub fn has_modern_groups(&self) -> bool {
+        self.version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok())
+            .is_some_and(|major: u32| major >= 4)
     }
 
     /// How many nodes were started.

@@ -8,8 +8,8 @@ use crate::checks::{Ending, History};
 use crate::record::RecordId;
 use crate::{Failure, ensure, fail};
 use ottla::{
-    Client, Consumer, Delivery, ErrorKind, IsolationLevel, Outcome, OwnedRecord, Payload, Pipeline, Record,
-    Topic, When,
+    Client, Consumer, ConsumerBuilder, Delivery, ErrorKind, GroupProtocol, IsolationLevel, Outcome,
+    OwnedRecord, Payload, Pipeline, Record, Topic, When,
 };
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -172,6 +172,16 @@ pub async fn look_at_commits(
     Ok(())
 }
 
+/// A member that dies without a word is gone after six seconds: the nodes are started so, except for classic members, who say
+/// it themselves.
+pub fn short_sessions(consumer: ConsumerBuilder, protocol: GroupProtocol) -> ConsumerBuilder {
+    let consumer = consumer.group_protocol(protocol);
+    if protocol != GroupProtocol::Classic {
+        return consumer;
+    }
+    consumer.session_timeout(Duration::from_secs(6)).heartbeat_interval(Duration::from_secs(1))
+}
+
 /// A pipeline that reads a topic as a member of a group, and is missed soon when it crashes. `patience`: what it has sent, or
 /// its offsets, keep others waiting for as long then.
 pub fn pipeline(
@@ -180,16 +190,11 @@ pub fn pipeline(
     from: &str,
     transactional_id: &str,
     patience: Duration,
+    protocol: GroupProtocol,
 ) -> Result<Pipeline, ottla::Error> {
-    let consumer = client
-        .consumer()
-        .group(group)
-        .subscribe([from])
-        .isolation_level(IsolationLevel::ReadCommitted)
-        .session_timeout(Duration::from_secs(6))
-        .heartbeat_interval(Duration::from_secs(1))
-        .commit_when(When::Manual)
-        .build()?;
+    let consumer = short_sessions(client.consumer(), protocol).group(group).subscribe([from]);
+    let consumer = consumer.isolation_level(IsolationLevel::ReadCommitted);
+    let consumer = consumer.commit_when(When::Manual).build()?;
     let producer = client
         .producer()
         .linger(Duration::from_millis(2))

@@ -11,7 +11,11 @@ fn check(name: &str) {
     let scenario = ALL.iter().find(|scenario| scenario.name == name).expect("one of the scenarios");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let broker = TestBroker::builder().nodes(3).start().await.expect("free ports");
+        let broker = TestBroker::builder().nodes(3);
+        // A member that dies without a word is soon gone.
+        let broker = broker.setting("group.consumer.session.timeout.ms", "3000");
+        let broker = broker.setting("group.consumer.heartbeat.interval.ms", "500");
+        let broker = broker.start().await.expect("free ports");
         let backend = Backend::bundled(broker, 1).expect("an address");
         let ended = tokio::time::timeout(LIMIT, (scenario.run)(backend.clone())).await;
         backend.stop();

@@ -11,6 +11,7 @@ use super::LENGTH_MAX;
 use super::assignor::PartitionAssignor;
 use super::pattern::TopicPattern;
 use super::problem::{ConfigError, Findings, Warning};
+use super::protocol::GroupProtocol;
 use crate::Client;
 
 /// What a fetched answer carries besides record batches, generously: its header and a line for each partition.
@@ -232,11 +233,16 @@ pub(crate) enum Source {
 settings! {
     /// The checked settings of a consumer.
     ConsumerConfig set by ConsumerBuilder {
-        /// How long the group waits for a sign of life before it gives the partitions away (`session.timeout.ms`).
-        /// Default 45 s, from 1 ms; the broker has limits of its own.
+        /// By which protocol it is a member of its group (`group.protocol`). Default [`GroupProtocol::Auto`], unlike
+        /// Kafka's clients, where it is `Classic` (KIP-848).
+        group_protocol: GroupProtocol = GroupProtocol::Auto;
+        /// How long a classic group waits for a sign of life before it gives the partitions away
+        /// (`session.timeout.ms`). Default 45 s, from 1 ms; the broker has limits of its own. For groups of KIP-848 the
+        /// broker decides alone.
         session_timeout: Duration = Duration::from_secs(45);
-        /// How often the sign of life is sent (`heartbeat.interval.ms`). Default 3 s, from 1 ms, and below
-        /// [`session_timeout`](Self::session_timeout); a third of it at most is wise.
+        /// How often a classic group is sent the sign of life (`heartbeat.interval.ms`). Default 3 s, from 1 ms, and
+        /// below [`session_timeout`](Self::session_timeout); a third of it at most is wise. For groups of KIP-848 the
+        /// broker decides alone.
         heartbeat_interval: Duration = Duration::from_secs(3);
         /// How long the application may hold records without asking for more before its partitions are given away
         /// (`max.poll.interval.ms`). Default 5 min, from 1 ms.
@@ -275,6 +281,7 @@ settings! {
     } and by hand {
         group_id: Option<Str> = None;
         group_instance_id: Option<Str> = None;
+        group_remote_assignor: Option<Str> = None;
         source: Source = Source::Nothing;
         assignors: Vec<Assignor> = vec![Assignor::CooperativeSticky];
         done: Done = Done::OnNext;
@@ -298,6 +305,15 @@ impl ConsumerBuilder {
     pub fn group_instance_id(mut self, id: impl AsRef<str>) -> Self {
         self.config.group_instance_id = Some(Str::from(id.as_ref()));
         self.config.called.insert("group_instance_id");
+        self
+    }
+
+    /// How the broker is to share the partitions of a group of KIP-848 (`group.remote.assignor`): `uniform`, `range`, or
+    /// another that it has. Default: what it prefers. A classic group has none, which is an error if it is certain that the
+    /// group is one.
+    pub fn group_remote_assignor(mut self, name: impl AsRef<str>) -> Self {
+        self.config.group_remote_assignor = Some(Str::from(name.as_ref()));
+        self.config.called.insert("group_remote_assignor");
         self
     }
 
@@ -337,7 +353,7 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How the group shares its partitions, the preferred way first (`partition.assignment.strategy`). Default
+    /// How a classic group shares its partitions, the preferred way first (`partition.assignment.strategy`). Default
     /// [`Assignor::CooperativeSticky`] alone. All members of a group need one in common. Partitions stop at each rebalance
     /// for the whole group unless every assignor that is named is cooperative.
     pub fn assignors(mut self, assignors: impl IntoIterator<Item = Assignor>) -> Self {
@@ -373,6 +389,7 @@ impl ConsumerConfig {
         client.weigh(self, &mut found);
         self.check_fetch(client, &mut found);
         self.check_group(&mut found);
+        self.check_protocol(client, &mut found);
         self.check_commit(&mut found);
         self.check_source(&mut found);
         found.finish()

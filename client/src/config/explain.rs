@@ -219,7 +219,7 @@ pub(super) trait Settings: Sized + 'static {
 }
 
 impl ClientConfig {
-    fn origin<C: Settings>(&self, config: &C, key: &'static str) -> Origin {
+    pub(super) fn origin<C: Settings>(&self, config: &C, key: &'static str) -> Origin {
         let aims = |goal: Goal| C::aims(goal).iter().any(|aim| aim.key == key && aim.set.is_some());
         let line = C::LINES.iter().find(|line| line.key == key);
         if line.is_some_and(|line| config.called().contains(line.setter)) {
@@ -539,6 +539,18 @@ impl Settings for ConsumerConfig {
             "group_instance_id",
             |c| or(c.group_instance_id.as_ref(), "none"),
             "with one: a restart moves no partitions, and a crash is noticed by session.timeout.ms alone",
+        ),
+        line(
+            "group.protocol",
+            "group_protocol",
+            |c| word(c.group_protocol),
+            "consumer: the broker assigns and only what moves stops; classic: every broker has it",
+        ),
+        line(
+            "group.remote.assignor",
+            "group_remote_assignor",
+            |c| or(c.group_remote_assignor.as_ref(), "none"),
+            "range puts neighbours together, uniform moves less; without one the broker chooses",
         ),
         line(
             "partition.assignment.strategy",

@@ -12,7 +12,9 @@ use ottla_protocol::records::Compression;
 
 use super::explain::Settings;
 use super::problem::{ConfigError, Findings};
-use super::{Acks, ClientConfig, ConsumerConfig, Done, IsolationLevel, ProducerConfig, Reset, When};
+use super::{
+    Acks, ClientConfig, ConsumerConfig, Done, GroupProtocol, IsolationLevel, ProducerConfig, Reset, When,
+};
 use crate::error::Error;
 
 /// What matters most to a service. [`ClientBuilder::goal`](crate::ClientBuilder::goal) sets producers and consumers
@@ -288,6 +290,12 @@ const DURABILITY_CONSUMERS: &[Aim<ConsumerConfig>] = &[
     ),
 ];
 const AVAILABILITY_CONSUMERS: &[Aim<ConsumerConfig>] = &[
+    aim(
+        "group.protocol",
+        |c| c.group_protocol = GroupProtocol::Classic,
+        |c| c.group_protocol == GroupProtocol::Consumer,
+        "the broker alone decides how soon a lost member is noticed, after 45 s if it was told nothing else",
+    ),
     aim(
         "session.timeout.ms",
         |c| c.session_timeout = Duration::from_secs(10),

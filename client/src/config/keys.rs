@@ -6,7 +6,7 @@
 
 use super::problem::ConfigError;
 use super::properties::{Draft, Value};
-use super::{Acks, Assignor, IsolationLevel, Reset};
+use super::{Acks, Assignor, GroupProtocol, IsolationLevel, Reset};
 
 /// A setting of this client.
 pub(super) struct Key {
@@ -133,6 +133,17 @@ pub(super) const KEYS: &[Key] = &[
     // The consumer.
     set("group.id", "", |d, v| v.name(&mut d.consumer.group_id)),
     set("group.instance.id", "", |d, v| v.name(&mut d.consumer.group_instance_id)),
+    set("group.protocol", "classic", |d, v| {
+        v.choice(
+            &mut d.consumer.group_protocol,
+            &[
+                ("classic", GroupProtocol::Classic),
+                ("consumer", GroupProtocol::Consumer),
+                ("auto", GroupProtocol::Auto),
+            ],
+        )
+    }),
+    set("group.remote.assignor", "", |d, v| v.name(&mut d.consumer.group_remote_assignor)),
     set("partition.assignment.strategy", "range,cooperative-sticky", |d, v| {
         v.choices(
             &mut d.consumer.assignors,
@@ -188,7 +199,6 @@ pub(super) const KEYS: &[Key] = &[
     set("check.crcs", "true", |d, v| v.flag(&mut d.consumer.check_crcs)),
     set("key.deserializer", "", |d, v| d.format(v)),
     set("value.deserializer", "", |d, v| d.format(v)),
-    only("group.protocol", "classic", "the groups of KIP-848 are missing"),
     only("exclude.internal.topics", "true", "topics are subscribed to by name"),
     // librdkafka's names for the same.
     alias("metadata.broker.list", "bootstrap.servers"),
@@ -221,7 +231,6 @@ pub(super) const KEYS: &[Key] = &[
 
 /// Names that Kafka's clients know and this one cannot honour yet, with what is missing.
 const NOT_YET: &[(&str, &[&str])] = &[
-    ("the groups of KIP-848 are missing", &["group.remote.assignor"]),
     ("share groups are missing", &["share.acknowledgement.mode", "share.acquire.mode"]),
     (
         "SASL is missing",

@@ -60,6 +60,7 @@ mod pattern;
 mod problem;
 mod producer;
 mod properties;
+mod protocol;
 #[cfg(test)]
 mod tests;
 
@@ -74,6 +75,7 @@ pub(crate) use pattern::TopicPattern;
 pub use problem::{ConfigError, Warning};
 pub use producer::{Acks, ProducerBuilder};
 pub(crate) use producer::{PartitionerChoice, ProducerConfig};
+pub use protocol::GroupProtocol;
 
 /// The largest length that a field of a request can carry.
 const LENGTH_MAX: usize = 0x7fff_ffff;

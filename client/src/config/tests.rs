@@ -11,6 +11,7 @@ use crate::Error;
 
 mod defaults;
 mod goals;
+mod protocol;
 
 fn read(properties: &[(&str, &str)]) -> Result<ClientBuilder, Error> {
     ClientBuilder::from_properties(properties.iter().copied())
@@ -137,6 +138,7 @@ fn an_empty_file_has_the_defaults_of_java() {
     assert!(producer.idempotence && !producer.idempotence_named);
     assert_eq!((producer.batch_size, producer.linger), (16_384, Duration::from_millis(5)));
     assert_eq!(consumer.assignors, [Assignor::Range, Assignor::CooperativeSticky]);
+    assert_eq!(consumer.group_protocol, GroupProtocol::Classic);
     assert_eq!((consumer.on_no_commit, consumer.on_out_of_range), (Reset::Latest, Reset::Latest));
     assert_eq!((consumer.done, consumer.when), (Done::OnNext, When::Every(Duration::from_secs(5))));
     assert_eq!(builder.warnings, []);
@@ -147,6 +149,7 @@ fn the_typed_builders_have_defaults_of_their_own() {
     let (client, consumer) = (ClientConfig::default(), ConsumerConfig::default());
     assert!(!client.allow_auto_create_topics);
     assert_eq!(consumer.assignors, [Assignor::CooperativeSticky]);
+    assert_eq!(consumer.group_protocol, GroupProtocol::Auto);
     assert_eq!((consumer.on_no_commit, consumer.on_out_of_range), (Reset::Earliest, Reset::Error));
 }
 
@@ -232,8 +235,8 @@ fn a_setting_under_two_names_is_a_contradiction() {
 #[test]
 fn all_problems_are_reported_at_once() {
     check_refused(
-        &[("ack", "all"), ("linger.ms", "-1"), ("group.protocol", "consumer")],
-        &["3 problems", "unknown key ack", "linger.ms is -1", "group.protocol is not supported yet"],
+        &[("ack", "all"), ("linger.ms", "-1"), ("sasl.mechanism", "PLAIN")],
+        &["3 problems", "unknown key ack", "linger.ms is -1", "sasl.mechanism is not supported yet"],
     );
 }
 
@@ -309,7 +312,6 @@ fn what_is_not_built_yet_is_refused_and_says_so() {
         ("sasl.mechanism", "PLAIN"),
         ("ssl.truststore.location", "/tmp/x.jks"),
         ("transaction.two.phase.commit.enable", "true"),
-        ("group.protocol", "consumer"),
         ("share.acquire.mode", "record_limit"),
         ("interceptor.classes", "com.example.Audit"),
         ("enable.metrics.push", "true"),
@@ -428,15 +430,12 @@ fn transactions_need_idempotence_and_never_lose_it_to_another_setting() {
     check_accepted(&[id]);
 }
 
-/// Rules 4 and 8 to 10: what they are about cannot be asked for yet, and the rest of each pair is not taken without it.
+/// Rules 4 and 10: what they are about cannot be asked for yet, and the rest of each pair is not taken without it.
 #[test]
 fn pairs_of_what_is_not_there_are_refused_by_the_first_of_them() {
-    for (key, value) in [
-        ("transaction.two.phase.commit.enable", "true"),
-        ("group.protocol", "consumer"),
-        ("group.remote.assignor", "uniform"),
-        ("share.acknowledgement.mode", "explicit"),
-    ] {
+    for (key, value) in
+        [("transaction.two.phase.commit.enable", "true"), ("share.acknowledgement.mode", "explicit")]
+    {
         check_refused(&[(key, value)], &[&format!("{key} is not supported yet")]);
     }
 }

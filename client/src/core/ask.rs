@@ -65,6 +65,8 @@ asks! {
     SyncGroup: SyncGroupRequest,
     Heartbeat: HeartbeatRequest,
     LeaveGroup: LeaveGroupRequest,
+    DescribeGroups: DescribeGroupsRequest,
+    ConsumerGroupHeartbeat: ConsumerGroupHeartbeatRequest,
     OffsetCommit: OffsetCommitRequest,
     OffsetFetch: OffsetFetchRequest,
     OffsetForLeaderEpoch: OffsetForLeaderEpochRequest,

@@ -176,6 +176,12 @@ impl Cluster {
         })
     }
 
+    /// Whether an open link has a version of `R` from this one on.
+    pub(crate) fn speaks<R: Api>(&self, link: Link, from: i16) -> bool {
+        let Some(Phase::Open { versions, .. }) = self.links.get(&link) else { return false };
+        version_for::<R>(versions, i16::MAX).is_ok_and(|version| version >= from)
+    }
+
     /// The level at which the cluster has a feature switched on, as the broker of an open link said; 0 where it names none.
     pub(crate) fn feature(&self, link: Link, name: &str) -> Option<i16> {
         match self.links.get(&link) {

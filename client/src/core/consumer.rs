@@ -343,6 +343,16 @@ impl Consumer {
                 self.unwatched.extend(self.revoking.take().map(|(id, _)| id));
                 self.unassign(&partitions);
             }
+            GroupEvent::FellBack { reason, had_a_choice } => {
+                if had_a_choice {
+                    self.events.push(Event::ClassicGroup { reason: reason.clone() });
+                }
+                let group = self.config.group_id.clone().unwrap_or_default();
+                let fell_back =
+                    move || tracing::info!(%group, %reason, "the group is joined as a classic one");
+                self.said.push(Saying::new(fell_back));
+            }
+            GroupEvent::Refused(error) => self.failures.push_back(Failure { lease: None, error }),
             GroupEvent::Failed(error) => {
                 self.ended.get_or_insert(error);
             }

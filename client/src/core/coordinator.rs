@@ -39,7 +39,7 @@ impl Coordinated {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Coordinator {
     what: Coordinated,
     key: Str,

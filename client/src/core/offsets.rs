@@ -302,7 +302,7 @@ impl Offsets {
         let work = if self.may_commit(link, group) && over(self.commit_after) {
             self.ask_to_commit(link, group.identity()?, cluster)
         } else if self.may_look_up(link, group) && over(self.look_up_after) {
-            self.ask_to_look_up(link, group.id(), cluster)
+            self.ask_to_look_up(link, group, cluster)
         } else {
             return None;
         };
@@ -356,7 +356,7 @@ impl Offsets {
         Ok(request(Ask::OffsetCommit(ask), version, self.client.request_timeout))
     }
 
-    fn ask_to_look_up(&mut self, link: Link, group: &Str, cluster: &mut Cluster) -> Result<Work, Error> {
+    fn ask_to_look_up(&mut self, link: Link, group: &Group, cluster: &mut Cluster) -> Result<Work, Error> {
         let ids = topic_ids(self.sought.keys(), cluster);
         let version =
             cluster.version::<OffsetFetchRequest>(link, if ids.is_some() { i16::MAX } else { 9 })?;
@@ -375,12 +375,13 @@ impl Offsets {
         // KIP-447: an offset that a transaction has not decided yet is waited for, never read past.
         let mut ask = OffsetFetchRequest { require_stable: true, ..OffsetFetchRequest::default() };
         if version < 8 {
-            ask.group_id = group.clone();
+            ask.group_id = group.id().clone();
             ask.topics = Some(topics);
         } else {
-            let group_id = group.clone();
-            ask.groups =
-                vec![OffsetFetchGroup { group_id, topics: Some(topics), ..OffsetFetchGroup::default() }];
+            let group_id = group.id().clone();
+            let (member_id, member_epoch) =
+                group.reader().map_or((None, -1), |(id, epoch)| (Some(id), epoch));
+            ask.groups = vec![OffsetFetchGroup { group_id, member_id, member_epoch, topics: Some(topics) }];
         }
         self.look_up =
             Some(Flight { link, content: self.sought.clone(), names: reverse(ids), identity: None });
@@ -544,9 +545,10 @@ impl Offsets {
             ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => {
                 group.coordinator_failed(now, node, cluster);
             }
-            ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION | ErrorCode::FENCED_INSTANCE_ID => {
-                group.doubt(now);
-            }
+            ErrorCode::UNKNOWN_MEMBER_ID
+            | ErrorCode::ILLEGAL_GENERATION
+            | ErrorCode::STALE_MEMBER_EPOCH
+            | ErrorCode::FENCED_INSTANCE_ID => group.doubt(now),
             code if code.needs_refresh() => cluster.metadata.refresh(now, &mut cluster.random),
             _ => {}
         }
@@ -675,7 +677,10 @@ fn judge_commit(code: ErrorCode, partition: &TopicPartition, identity: Option<&G
     let is_member = identity.is_some_and(|identity| identity.generation >= 0);
     match code {
         ErrorCode::NONE => Verdict::Done,
-        ErrorCode::ILLEGAL_GENERATION if is_member => Verdict::OtherGeneration,
+        // Fault 58: what is still held is committed under the epoch that the next heartbeat brings.
+        ErrorCode::ILLEGAL_GENERATION | ErrorCode::STALE_MEMBER_EPOCH if is_member => {
+            Verdict::OtherGeneration
+        }
         ErrorCode::UNKNOWN_MEMBER_ID if is_member => Verdict::Superseded,
         // The members have joined, and wait for their shares: soon it is decided who has what.
         ErrorCode::REBALANCE_IN_PROGRESS if is_member => Verdict::Again,

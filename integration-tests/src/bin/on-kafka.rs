@@ -17,7 +17,7 @@ const SCENARIO_LIMIT: Duration = Duration::from_secs(180);
 
 const HELP: &str = "\
 on-kafka [--version 4.4.0] [--nodes 1] [--set KEY=VALUE]... and one of
-    [--only FILTER]             run the scenarios (whose name holds FILTER) and end with 'N passed, M failed'
+    [--only FILTER] [--seed 1]  run the scenarios (whose name holds FILTER) and end with 'N passed, M failed'
     [--chaos N] -- COMMAND ...  run COMMAND, {brokers} replaced; kill and restart a node N times meanwhile
     [--storm N] -- COMMAND ...  the same; kill or pause one node after the other, N times
     --keep                      print the bootstrap servers and keep the nodes until Ctrl-C
@@ -26,6 +26,7 @@ Fetches the jars by Maven, once a version; installs a JDK and Maven by apt if th
 struct Options {
     settings: Settings,
     only: String,
+    seed: u64,
     chaos: u32,
     storm: u32,
     keep: bool,
@@ -49,8 +50,15 @@ fn main() -> ExitCode {
 
 fn options() -> Result<Option<Options>, Failure> {
     let settings = Settings { version: "4.4.0".into(), nodes: 1, extra: Vec::new() };
-    let mut options =
-        Options { settings, only: String::new(), chaos: 0, storm: 0, keep: false, command: Vec::new() };
+    let mut options = Options {
+        settings,
+        only: String::new(),
+        seed: 1,
+        chaos: 0,
+        storm: 0,
+        keep: false,
+        command: Vec::new(),
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         if word == "--" {
@@ -70,6 +78,7 @@ fn options() -> Result<Option<Options>, Failure> {
             "--version" => options.settings.version = value,
             "--nodes" => options.settings.nodes = value.parse()?,
             "--only" => options.only = value,
+            "--seed" => options.seed = value.parse()?,
             "--chaos" => options.chaos = value.parse()?,
             "--storm" => options.storm = value.parse()?,
             "--set" => match value.split_once('=') {
@@ -100,15 +109,15 @@ async fn run(options: Options) -> Result<ExitCode, Failure> {
         std::future::pending::<()>().await;
     }
     if options.command.is_empty() {
-        return run_scenarios(Arc::new(cluster), &options.only).await;
+        return run_scenarios(Arc::new(cluster), &options).await;
     }
     run_command(&cluster, &options).await
 }
 
 /// One line a scenario; a failed one does not keep the others from running.
-async fn run_scenarios(cluster: Arc<KafkaCluster>, only: &str) -> Result<ExitCode, Failure> {
+async fn run_scenarios(cluster: Arc<KafkaCluster>, options: &Options) -> Result<ExitCode, Failure> {
     let (mut passed, mut failed) = (0, 0);
-    for (scenario, seed) in matching(only).into_iter().zip(1..) {
+    for (scenario, seed) in matching(&options.only).into_iter().zip(options.seed..) {
         let started = Instant::now();
         let backend = Backend::kafka(cluster.clone(), seed)?;
         // A task of its own: a panic is this scenario's failure.

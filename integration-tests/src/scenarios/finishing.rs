@@ -1,9 +1,9 @@
 //! What finishes a record: acknowledgements in any order, or handing it out.
 
-use super::group::{CATCH_UP, has_all, short_sessions};
+use super::group::{CATCH_UP, has_all, protocol};
 use crate::backend::Backend;
 use crate::checks::History;
-use crate::traffic::{look_at_commits, receive, write};
+use crate::traffic::{look_at_commits, receive, short_sessions, write};
 use crate::{Failure, ensure, fail};
 use ottla::{Client, Done, ErrorKind, OwnedRecord, When};
 use std::time::Duration;
@@ -80,7 +80,7 @@ fn member(
     done: Done,
     when: When,
 ) -> Result<ottla::Consumer, Failure> {
-    let consumer = short_sessions(client.consumer()).group(group).subscribe([topic]);
+    let consumer = short_sessions(client.consumer(), protocol(backend)).group(group).subscribe([topic]);
     let consumer = consumer.finish_on(done).commit_when(when).build()?;
     backend.watch(consumer.probe());
     Ok(consumer)

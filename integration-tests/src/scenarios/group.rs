@@ -2,9 +2,10 @@
 
 use crate::backend::Backend;
 use crate::checks::{History, Log};
-use crate::traffic::{look_at_commits, read, receive, write};
+use crate::random::Random;
+use crate::traffic::{look_at_commits, read, receive, short_sessions, write};
 use crate::{Failure, ensure};
-use ottla::{Assignor, Client, Consumer, ConsumerBuilder, PartitionAssignor, Subscriber, When};
+use ottla::{Assignor, Client, Consumer, GroupProtocol, PartitionAssignor, Subscriber, When};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,15 +25,20 @@ fn consumer(
     records: u32,
 ) -> Result<Consumer, Failure> {
     let when = When::Hybrid { records, within: Duration::from_secs(2) };
-    let consumer =
-        short_sessions(client.consumer()).group(group).subscribe([topic]).commit_when(when).build()?;
+    let consumer = short_sessions(client.consumer(), protocol(backend));
+    let consumer = consumer.group(group).subscribe([topic]).commit_when(when).build()?;
     backend.watch(consumer.probe());
     Ok(consumer)
 }
 
-/// A member that dies without a word is gone after six seconds.
-pub(super) fn short_sessions(consumer: ConsumerBuilder) -> ConsumerBuilder {
-    consumer.session_timeout(Duration::from_secs(6)).heartbeat_interval(Duration::from_secs(1))
+/// The protocol that all members of a run speak, where the cluster has more than one.
+pub(super) fn protocol(backend: &Backend) -> GroupProtocol {
+    draw_protocol(backend, &mut backend.random("group protocol"))
+}
+
+fn draw_protocol(backend: &Backend, random: &mut Random) -> GroupProtocol {
+    let protocols = [GroupProtocol::Classic, GroupProtocol::Consumer, GroupProtocol::Auto];
+    if backend.has_modern_groups() { random.choose(&protocols) } else { GroupProtocol::Classic }
 }
 
 /// Everything of the log has been received by somebody.
@@ -116,11 +122,14 @@ pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Resu
         Assignor::Custom(Arc::new(Reversed)),
     ];
     let assignor = &assignors[backend.random("assignor").choose(&[0, 1, 2, 3, 4])];
+    // Where everybody has a protocol of their own, the group changes from one to the other and back.
+    let protocol = (!backend.random("mixed protocols").percent(30)).then(|| protocol(backend));
     let places: Vec<_> = (0..3)
         .map(|place| {
             let member = Member {
                 place,
                 assignor: assignor.clone(),
+                protocol,
                 group: group.clone(),
                 topic: topic.clone(),
                 history: history.clone(),
@@ -180,6 +189,8 @@ impl PartitionAssignor for Reversed {
 struct Member {
     place: u32,
     assignor: Assignor,
+    /// That of all members, or each draws its own.
+    protocol: Option<GroupProtocol>,
     group: String,
     topic: String,
     history: Arc<History>,
@@ -195,12 +206,14 @@ impl Member {
         while !self.enough.load(Ordering::Relaxed) {
             life += 1;
             let when = When::Hybrid { records: 7, within: Duration::from_millis(500) };
-            let mut consumer = short_sessions(client.consumer())
-                .group(&self.group)
-                .subscribe([&self.topic])
-                .assignors([self.assignor.clone()])
-                .commit_when(when)
-                .build()?;
+            let protocol = self.protocol.unwrap_or_else(|| draw_protocol(backend, &mut random));
+            let mut consumer = short_sessions(client.consumer(), protocol);
+            // Where classic members live, whoever may choose is one of them, by the assignor that they all have.
+            if self.protocol == Some(GroupProtocol::Classic) {
+                consumer = consumer.assignors([self.assignor.clone()]);
+            }
+            let consumer = consumer.group(&self.group).subscribe([&self.topic]);
+            let mut consumer = consumer.commit_when(when).build()?;
             backend.watch(consumer.probe());
             let until = Instant::now() + Duration::from_millis(500 + random.below(6_000));
             let who = self.place * 1_000 + life;

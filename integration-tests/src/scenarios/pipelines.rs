@@ -1,5 +1,6 @@
 //! Consume, transform, produce: every input has its effect once, though members crash, join and leave and brokers fail.
 
+use super::group::protocol;
 use crate::backend::Backend;
 use crate::random::Random;
 use crate::record::RecordId;
@@ -104,7 +105,8 @@ impl Worker {
 
     fn start(&self, id: &str) -> Result<Pipeline, Failure> {
         let client = self.backend.client().build()?;
-        let pipeline = pipeline(&client, &self.group, &self.from, id, Duration::from_secs(10))?;
+        let pipeline =
+            pipeline(&client, &self.group, &self.from, id, Duration::from_secs(10), protocol(&self.backend))?;
         self.backend.watch(pipeline.probe());
         Ok(pipeline)
     }

@@ -1,9 +1,9 @@
 //! Streams of partitions: a task for each, while members die and connections break.
 
-use super::group::{CATCH_UP, has_all, short_sessions};
+use super::group::{CATCH_UP, has_all, protocol};
 use crate::backend::{Backend, Task};
 use crate::checks::History;
-use crate::traffic::{look_at_commits, receive_owned, write};
+use crate::traffic::{look_at_commits, receive_owned, short_sessions, write};
 use crate::{Failure, ensure};
 use ottla::{Done, OwnedRecord, PartitionStream, When};
 use std::sync::Arc;
@@ -73,7 +73,9 @@ async fn live(
         When::EachBatch,
         When::Hybrid { records: 7, within: Duration::from_millis(500) },
     ]);
-    let consumer = short_sessions(backend.client().build()?.consumer()).group(group).subscribe([topic]);
+    let consumer = short_sessions(backend.client().build()?.consumer(), protocol(backend))
+        .group(group)
+        .subscribe([topic]);
     let consumer = consumer.finish_on(Done::OnAck).commit_when(when).build()?;
     backend.watch(consumer.probe());
     let mut partitions = consumer.into_partitions()?;

@@ -51,7 +51,10 @@ fn each_goal_sets_its_values_and_no_other() {
             ("isolation.level", "read_committed"),
         ],
     );
-    check_sets(Goal::Availability, &[("session.timeout.ms", "10000"), ("heartbeat.interval.ms", "3000")]);
+    check_sets(
+        Goal::Availability,
+        &[("group.protocol", "classic"), ("session.timeout.ms", "10000"), ("heartbeat.interval.ms", "3000")],
+    );
 }
 
 #[test]
@@ -135,6 +138,7 @@ fn whatever_is_called_is_told_to_be_a_call() {
         .transactional_id("t")
         .transaction_timeout(second);
     let consumer = client.consumer().group("g").group_instance_id("i").assignors([Assignor::Range]);
+    let consumer = consumer.group_protocol(GroupProtocol::Classic);
     let consumer = consumer.session_timeout(second * 9).heartbeat_interval(second).max_poll_interval(second);
     let consumer = consumer.max_poll_records(9).finish_on(Done::OnNext).commit_when(When::Manual);
     let consumer = consumer.on_no_commit(Reset::Error).on_out_of_range(Reset::Error).check_crcs(true);
@@ -143,9 +147,13 @@ fn whatever_is_called_is_told_to_be_a_call() {
     let consumer = consumer.fetch_buffer_bytes(9).batch_bytes_max(9).stall_after(second);
     for explained in [producer.explain().expect("valid"), consumer.explain().expect("valid")] {
         let others = explained.settings().iter().filter(|setting| setting.origin != Origin::Call);
+        // What no classic group has is called below.
+        let others = others.filter(|setting| setting.key != "group.remote.assignor");
         let others: Vec<_> = others.map(|setting| setting.key).collect();
         assert_eq!(others, [""; 0], "not called above, or their lines name other methods");
     }
+    let consumer = client.consumer().group("g").group_remote_assignor("uniform").explain().expect("valid");
+    assert_eq!(told(&consumer, "group.remote.assignor"), "uniform call");
 }
 
 #[test]

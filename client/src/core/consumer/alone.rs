@@ -15,7 +15,7 @@ use ottla_protocol::wire::Str;
 
 use super::tests::{batch, every_version};
 use super::*;
-use crate::config::Assignor;
+use crate::config::{Assignor, GroupProtocol};
 use crate::core::Ask;
 use crate::core::backoff::Random;
 use crate::core::positions::Chunk;
@@ -264,6 +264,7 @@ impl Run {
         let assignor = assignor[usize::try_from(self.seed % 4).expect("below 4")].clone();
         let client = ClientConfig { bootstrap: vec![("seed".into(), 1)], ..ClientConfig::default() };
         let config = ConsumerConfig {
+            group_protocol: GroupProtocol::Classic,
             group_id: Some("g".into()),
             source: Source::Topics(vec!["t".into()]),
             assignors: vec![assignor],

@@ -93,7 +93,7 @@ pub(super) struct Farewell {
 }
 
 #[derive(Debug)]
-pub(crate) struct Group {
+pub(crate) struct Classic {
     pub(super) config: Arc<ConsumerConfig>,
     pub(super) client: Arc<ClientConfig>,
     pub(super) member: Membership,
@@ -119,8 +119,8 @@ pub(crate) struct Group {
 }
 
 // What the reader asks for.
-impl Group {
-    pub(crate) fn new(config: Arc<ConsumerConfig>, client: Arc<ClientConfig>, now: Instant) -> Self {
+impl Classic {
+    pub(super) fn new(config: Arc<ConsumerConfig>, client: Arc<ClientConfig>, now: Instant) -> Self {
         let member = Membership::new(config.clone(), &client);
         let is_member = member.subscribes();
         let phase = match is_member {
@@ -149,12 +149,12 @@ impl Group {
         }
     }
 
-    pub(crate) fn poll_event(&mut self) -> Option<GroupEvent> {
+    pub(super) fn poll_event(&mut self) -> Option<GroupEvent> {
         self.events.pop_front()
     }
 
     /// The reader has finished with what `Revoke` named: its last commit is done, or will never be.
-    pub(crate) fn given_up(&mut self, now: Instant) {
+    pub(super) fn given_up(&mut self, now: Instant) {
         if let Phase::Revoking(partitions) = &mut self.phase {
             let partitions = std::mem::take(partitions);
             self.owned.retain(|owned| !partitions.contains(owned));
@@ -163,7 +163,7 @@ impl Group {
     }
 
     /// The application asked for the next record, or waits for one: `max.poll.interval.ms` starts anew.
-    pub(crate) fn polled(&mut self, now: Instant) {
+    pub(super) fn polled(&mut self, now: Instant) {
         match self.phase {
             Phase::Alone | Phase::Over => return,
             Phase::Idle => {
@@ -177,7 +177,7 @@ impl Group {
 
     /// Leaves, without waiting for anybody: what is owned counts as given up. A static member stays in the group until its
     /// session times out, so that its next start moves no partitions (KIP-345).
-    pub(crate) fn leave(&mut self, now: Instant) {
+    pub(super) fn leave(&mut self, now: Instant) {
         if !matches!(self.phase, Phase::Over) {
             self.say_farewell(now, "the consumer is being closed");
             self.end();
@@ -185,12 +185,12 @@ impl Group {
     }
 
     /// Whether there is nothing more to tell the coordinator.
-    pub(crate) fn has_left(&self) -> bool {
+    pub(super) fn has_left(&self) -> bool {
         matches!(self.phase, Phase::Over) && self.farewell.is_none()
     }
 
     /// Who commits now. `None` while the group is between two generations, and when we belong to none.
-    pub(crate) fn identity(&self) -> Option<GroupMetadata> {
+    pub(super) fn identity(&self) -> Option<GroupMetadata> {
         match self.phase {
             Phase::Alone => Some(self.member.identity()),
             Phase::Stable | Phase::Revoking(_) | Phase::Joining { .. } if self.member.generation >= 0 => {
@@ -201,31 +201,22 @@ impl Group {
     }
 
     /// Whether the membership is over for good, because of an error or because we left.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over)
     }
 
     /// The error that ended the membership.
-    pub(crate) fn failure(&self) -> Option<&Error> {
+    pub(super) fn failure(&self) -> Option<&Error> {
         self.failure.as_ref()
     }
 
     /// The group's name.
-    pub(crate) fn id(&self) -> &Str {
+    pub(super) fn id(&self) -> &Str {
         &self.member.group
     }
 
-    pub(crate) fn coordinator(&self) -> Option<i32> {
-        self.coordinator.node()
-    }
-
-    /// There is something to send to the coordinator, so it must be found.
-    pub(crate) fn need_coordinator(&mut self, now: Instant, cluster: &mut Cluster) {
-        self.coordinator.need(now, cluster);
-    }
-
     /// Another answer said that this node does not coordinate the group.
-    pub(crate) fn coordinator_failed(&mut self, now: Instant, node: i32, cluster: &mut Cluster) {
+    pub(super) fn coordinator_failed(&mut self, now: Instant, node: i32, cluster: &mut Cluster) {
         if self.coordinator.node() == Some(node) {
             self.coordinator.fail(now, &mut cluster.random);
             self.close_flights("the group's coordinator moved", cluster);
@@ -233,24 +224,18 @@ impl Group {
     }
 
     /// Another answer doubts our membership: let the next heartbeat tell.
-    pub(crate) fn doubt(&mut self, now: Instant) {
+    pub(super) fn doubt(&mut self, now: Instant) {
         self.next_heartbeat = self.next_heartbeat.min(now);
     }
 }
 
 // What the links ask.
-impl Group {
-    /// For an open link that may be written to: whether [`Group::poll_work`] would give something.
-    pub(crate) fn wants(&self, now: Instant, link: Link) -> bool {
-        self.ready_at(link).is_some_and(|at| at <= now)
-    }
-
-    /// From when on the link is wanted, if nothing else happens.
-    pub(crate) fn ready_at(&self, link: Link) -> Option<Instant> {
+impl Classic {
+    pub(super) fn ready_at(&self, link: Link) -> Option<Instant> {
         self.due(link).map(|(at, _)| at)
     }
 
-    pub(crate) fn poll_work(&mut self, now: Instant, link: Link, cluster: &mut Cluster) -> Option<Work> {
+    pub(super) fn poll_work(&mut self, now: Instant, link: Link, cluster: &mut Cluster) -> Option<Work> {
         let (_, duty) = self.due(link).filter(|(at, _)| *at <= now)?;
         if duty == Duty::Share {
             let Phase::Sharing(sharing) = &mut self.phase else { return None };
@@ -357,9 +342,9 @@ impl Group {
 }
 
 // What comes back.
-impl Group {
+impl Classic {
     /// Takes an answer in, if it answers one of this machine's requests.
-    pub(crate) fn handle(
+    pub(super) fn handle(
         &mut self,
         now: Instant,
         link: Link,
@@ -466,7 +451,7 @@ impl Group {
     }
 
     /// The partitions are shared out, unless the group has gone on meanwhile.
-    pub(crate) fn shared(
+    pub(super) fn shared(
         &mut self,
         now: Instant,
         generation: i32,
@@ -591,7 +576,7 @@ impl Group {
     }
 
     /// What was out on the link is unanswered.
-    pub(crate) fn lost(&mut self, now: Instant, link: Link, cluster: &mut Cluster) {
+    pub(super) fn lost(&mut self, now: Instant, link: Link, cluster: &mut Cluster) {
         self.coordinator.lost(now, link, &mut cluster.random);
         let (lost, kept) =
             std::mem::take(&mut self.flights).into_iter().partition(|flight| flight.link == link);
@@ -612,9 +597,9 @@ impl Group {
 }
 
 // Time.
-impl Group {
+impl Classic {
     /// The session timeout as judged here, `max.poll.interval.ms`, and the leader's patience.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         let patience = match self.phase {
             Phase::Assigning { until, .. } => Some(until),
             _ => None,
@@ -627,7 +612,7 @@ impl Group {
             .then(|| self.contact + self.config.session_timeout)
     }
 
-    pub(crate) fn tick(&mut self, now: Instant, cluster: &mut Cluster) {
+    pub(super) fn tick(&mut self, now: Instant, cluster: &mut Cluster) {
         if self.session_end().is_some_and(|at| at <= now) {
             self.lose_membership(now, "no sign of life arrived within the session timeout", cluster);
         }
@@ -648,7 +633,7 @@ impl Group {
 
     /// Goes on as far as it can: wants the links that it needs, and looks at the metadata if there is news. To be called after
     /// whatever may have changed something.
-    pub(crate) fn step(&mut self, now: Instant, cluster: &mut Cluster) {
+    pub(super) fn step(&mut self, now: Instant, cluster: &mut Cluster) {
         // News that come in between are looked at when the phase is one that can follow them.
         if matches!(self.phase, Phase::Stable | Phase::Assigning { .. })
             && self.metadata_seen != cluster.metadata.generation

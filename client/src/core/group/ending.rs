@@ -6,18 +6,16 @@
 use std::time::Instant;
 
 use super::GroupEvent;
-use super::classic::{Duty, Farewell, Group, Phase};
+use super::classic::{Classic, Duty, Farewell, Phase};
 use crate::core::cluster::Cluster;
 use crate::error::{Error, ErrorKind};
 
-impl Group {
-    /// When the member will leave by itself, unless the application asks for records before.
-    pub(crate) fn evicts_at(&self) -> Option<Instant> {
+impl Classic {
+    pub(super) fn evicts_at(&self) -> Option<Instant> {
         self.poll_by.filter(|_| !matches!(self.phase, Phase::Alone | Phase::Idle | Phase::Over))
     }
 
-    /// Whether the member has left because the application asks for nothing.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle)
     }
 

@@ -10,7 +10,7 @@ use ottla_protocol::messages::*;
 use ottla_protocol::wire::{Str, Uuid};
 
 use super::{Group, GroupEvent, leader};
-use crate::config::{Assignor, ClientConfig, ConsumerConfig, Source};
+use crate::config::{Assignor, ClientConfig, ConsumerConfig, GroupProtocol, Source};
 use crate::core::cluster::Cluster;
 use crate::core::offsets::Offsets;
 use crate::core::{Answer, Ask, Input, Lane, Link, TopicPartition, Work};
@@ -26,6 +26,8 @@ pub(crate) struct Scene {
     pub(crate) cluster: Cluster,
     pub(crate) group: Group,
     pub(crate) offsets: Offsets,
+    /// The level of that feature.
+    pub(crate) group_version: i16,
 }
 
 impl Scene {
@@ -37,13 +39,18 @@ impl Scene {
         let mut cluster = Cluster::new(client.clone(), 1, now);
         cluster.metadata.want(now, &"t".into());
         let group = Group::new(config.clone(), client.clone(), now);
-        let mut scene = Self { now, cluster, group, offsets: Offsets::new(config, client) };
+        let mut scene = Self { now, cluster, group, offsets: Offsets::new(config, client), group_version: 1 };
         scene.show_partitions(4);
         scene
     }
 
     /// Metadata says that topic t has this many partitions.
     pub(crate) fn show_partitions(&mut self, count: i32) {
+        self.show_topic(Uuid(7), count);
+    }
+
+    /// Metadata says that topic t is this one, and has this many partitions.
+    pub(crate) fn show_topic(&mut self, topic_id: Uuid, count: i32) {
         let node = |node_id| Broker {
             node_id,
             host: "broker".into(),
@@ -58,7 +65,7 @@ impl Scene {
         };
         let topic = TopicMetadata {
             name: Some("t".into()),
-            topic_id: Uuid(7),
+            topic_id,
             partitions: (0..count).map(partition).collect(),
             ..Default::default()
         };
@@ -84,7 +91,8 @@ impl Scene {
     fn dial(&mut self) {
         self.step();
         while let Some(dial) = self.cluster.poll_dial(self.now) {
-            self.cluster.opened(dial.link, every_version());
+            let versions = every_version().with_feature("group.version".into(), self.group_version);
+            self.cluster.opened(dial.link, versions);
             self.step();
         }
     }
@@ -137,6 +145,8 @@ impl Scene {
                 GroupEvent::Assign(partitions) => format!("assign {}", list(&partitions)),
                 GroupEvent::Revoke(partitions) => format!("revoke {}", list(&partitions)),
                 GroupEvent::Lost(partitions) => format!("lost {}", list(&partitions)),
+                GroupEvent::FellBack { reason, .. } => format!("classic: {reason}"),
+                GroupEvent::Refused(error) => format!("refused {:?}", error.kind()),
                 GroupEvent::Failed(error) => format!("failed {:?}", error.kind()),
             });
         }
@@ -166,6 +176,24 @@ impl Scene {
         }
     }
 
+    /// The next heartbeat of a member of KIP-848.
+    pub(crate) fn expect_report(&mut self, link: Link) -> ConsumerGroupHeartbeatRequest {
+        match self.next(link) {
+            Some(Ask::ConsumerGroupHeartbeat(request)) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Joins by KIP-848, with node 1 as the coordinator, and is given this share of topic t.
+    pub(crate) fn enrol(&mut self, epoch: i32, share: &[i32]) {
+        self.find_coordinator(1);
+        assert_eq!(self.expect_report(GROUP_1).member_epoch, 0);
+        self.answer(GROUP_1, assigned(epoch, &[(Uuid(7), share)]));
+        assert_eq!(self.events(), [format!("assign {}", list(&partitions(share)))]);
+        assert_eq!(reported(&self.expect_report(GROUP_1)).as_deref(), Some(share));
+        self.answer(GROUP_1, kept(epoch));
+    }
+
     /// Follows a rebalance to its end as a member that another one leads: JoinGroup, SyncGroup, this share.
     pub(crate) fn follow(&mut self, link: Link, generation: i32, share: &[i32]) {
         self.expect_join(link);
@@ -185,6 +213,7 @@ impl Scene {
 
 pub(crate) fn cooperative() -> ConsumerConfig {
     ConsumerConfig {
+        group_protocol: GroupProtocol::Classic,
         group_id: Some("g".into()),
         source: Source::Topics(vec!["t".into()]),
         ..ConsumerConfig::default()
@@ -193,6 +222,11 @@ pub(crate) fn cooperative() -> ConsumerConfig {
 
 pub(crate) fn eager() -> ConsumerConfig {
     ConsumerConfig { assignors: vec![Assignor::CooperativeSticky, Assignor::Range], ..cooperative() }
+}
+
+/// A member of KIP-848.
+pub(crate) fn modern() -> ConsumerConfig {
+    ConsumerConfig { group_protocol: GroupProtocol::Consumer, ..cooperative() }
 }
 
 pub(crate) fn by_hand() -> ConsumerConfig {
@@ -220,6 +254,8 @@ fn every_version() -> Versions {
         of::<SyncGroupRequest>(),
         of::<HeartbeatRequest>(),
         of::<LeaveGroupRequest>(),
+        of::<DescribeGroupsRequest>(),
+        of::<ConsumerGroupHeartbeatRequest>(),
     ];
     let rest = [of::<FindCoordinatorRequest>(), of::<OffsetCommitRequest>(), of::<OffsetFetchRequest>()];
     groups.into_iter().chain(rest).collect()
@@ -260,6 +296,36 @@ pub(crate) fn synced(share: &[i32]) -> Answer {
 
 pub(crate) fn beaten(error_code: ErrorCode) -> Answer {
     Answer::Heartbeat(HeartbeatResponse { error_code, ..Default::default() })
+}
+
+/// A heartbeat of KIP-848 is answered: this is the share.
+pub(crate) fn assigned(member_epoch: i32, share: &[(Uuid, &[i32])]) -> Answer {
+    let topic = |(topic_id, partitions): &(Uuid, &[i32])| GroupTopicPartitions {
+        topic_id: *topic_id,
+        partitions: partitions.to_vec(),
+    };
+    let assignment = Some(GroupAssignment { topic_partitions: share.iter().map(topic).collect() });
+    report_answered(ConsumerGroupHeartbeatResponse { member_epoch, assignment, ..Default::default() })
+}
+
+/// A heartbeat of KIP-848 is answered: the share is as it was.
+pub(crate) fn kept(member_epoch: i32) -> Answer {
+    report_answered(ConsumerGroupHeartbeatResponse { member_epoch, ..Default::default() })
+}
+
+pub(crate) fn report_refused(error_code: ErrorCode) -> Answer {
+    report_answered(ConsumerGroupHeartbeatResponse { error_code, ..Default::default() })
+}
+
+fn report_answered(response: ConsumerGroupHeartbeatResponse) -> Answer {
+    let heartbeat_interval_ms = 5000;
+    Answer::ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse { heartbeat_interval_ms, ..response })
+}
+
+/// The partitions that a heartbeat of KIP-848 says its sender has, if it says so.
+pub(crate) fn reported(request: &ConsumerGroupHeartbeatRequest) -> Option<Vec<i32>> {
+    let topics = request.topic_partitions.as_ref()?;
+    Some(topics.iter().flat_map(|topic| topic.partitions.clone()).collect())
 }
 
 /// What another member of the group says of itself.

@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use ottla_protocol::wire::Str;
 
-use super::classic::{Group, Phase};
+use super::classic::{Classic, Phase};
 
-impl Group {
+impl Classic {
     /// These are the topics to read from now on.
-    pub(crate) fn subscribe(&mut self, now: Instant, topics: Vec<Str>) {
+    pub(super) fn subscribe(&mut self, now: Instant, topics: Vec<Str>) {
         self.member.topics = topics;
         if matches!(self.phase, Phase::Unsubscribed) {
             self.phase = Phase::Joining { after: now };

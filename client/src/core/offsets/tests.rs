@@ -468,3 +468,73 @@ fn apply(request: OffsetCommitRequest, ok: bool, applied: &mut BTreeMap<i32, i64
     }
     committed(&codes)
 }
+
+// Members of KIP-848.
+
+/// A member in epoch 1 that holds partitions 0 and 1, of which nothing is committed.
+fn modern_member() -> Scene {
+    let mut scene = Scene::new(modern());
+    scene.enrol(1, &[0, 1]);
+    scene.offsets.look_up(partitions(&[0, 1]));
+    expect_look_up(&mut scene);
+    scene.answer(CONTROL_1, looked_up(&[(0, -1, ErrorCode::NONE), (1, -1, ErrorCode::NONE)]));
+    assert_eq!(found(&mut scene), ["0: none", "1: none"]);
+    scene
+}
+
+/// Fault 58.
+#[test]
+fn a_look_up_says_who_asks_and_an_epoch_that_is_over_tells_nothing_of_offsets() {
+    let mut scene = Scene::new(modern());
+    scene.enrol(1, &[0]);
+    let (id, _) = scene.group.reader().unwrap();
+    scene.offsets.look_up(partitions(&[0]));
+    let asked = |epoch: i32, scene: &mut Scene| {
+        let Some(Ask::OffsetFetch(request)) = scene.next(CONTROL_1) else { panic!("no OffsetFetch") };
+        let group = &request.groups[0];
+        assert_eq!((group.member_id.clone(), group.member_epoch), (Some(id.clone()), epoch));
+    };
+    asked(1, &mut scene);
+    scene.answer(CONTROL_1, look_up_refused(ErrorCode::STALE_MEMBER_EPOCH));
+    assert_eq!(found(&mut scene), [""; 0]);
+    scene.expect_report(GROUP_1);
+    scene.answer(GROUP_1, kept(2));
+    scene.pass(seconds(1));
+    asked(2, &mut scene);
+}
+
+/// Fault 58.
+#[test]
+fn a_commit_of_an_old_epoch_goes_out_again_under_the_new_one() {
+    let mut scene = modern_member();
+    let id = commit(&mut scene, &[(0, 5), (1, 7)]);
+    assert_eq!(expect_commit(&mut scene), (1, vec![(0, 5), (1, 7)]));
+    scene.answer(
+        CONTROL_1,
+        committed(&[(0, ErrorCode::STALE_MEMBER_EPOCH), (1, ErrorCode::STALE_MEMBER_EPOCH)]),
+    );
+    assert_eq!((scene.next(CONTROL_1), result(&mut scene, id)), (None, None));
+    scene.expect_report(GROUP_1);
+    scene.answer(GROUP_1, kept(2));
+    assert_eq!(expect_commit(&mut scene), (2, vec![(0, 5), (1, 7)]));
+    scene.answer(CONTROL_1, committed(&[(0, ErrorCode::NONE), (1, ErrorCode::NONE)]));
+    assert_eq!(result(&mut scene, id), done());
+}
+
+/// Fault 54.
+#[test]
+fn a_commit_of_a_member_that_turns_out_to_be_none_is_superseded() {
+    let mut scene = modern_member();
+    let id = commit(&mut scene, &[(0, 5)]);
+    expect_commit(&mut scene);
+    scene.answer(CONTROL_1, committed(&[(0, ErrorCode::STALE_MEMBER_EPOCH)]));
+    scene.expect_report(GROUP_1);
+    scene.answer(GROUP_1, report_refused(ErrorCode::FENCED_MEMBER_EPOCH));
+    assert_eq!(scene.events(), ["lost 0 1"]);
+    scene.offsets.forget(partitions(&[0, 1]));
+    assert_eq!(result(&mut scene, id), Some(Ok("superseded 0".into())));
+    scene.pass(seconds(1));
+    scene.expect_report(GROUP_1);
+    scene.answer(GROUP_1, assigned(3, &[(Uuid(7), &[0])]));
+    assert_eq!(scene.next(CONTROL_1), None, "it is never sent under the next membership");
+}

@@ -4,7 +4,7 @@
 //! has said so, which it does before it asks for the next; so nothing is finished that was not said.
 
 use super::{Options, client, name};
-use ottla::{Done, Payload, When};
+use ottla::{Done, GroupProtocol, Payload, When};
 use ottla_integration_tests::judge::{self, Judge};
 use ottla_integration_tests::random::Random;
 use ottla_integration_tests::{Failure, ensure, fail};
@@ -188,6 +188,8 @@ pub(super) async fn member(options: &Options) -> Result<(), Failure> {
     let group = format!("{}-{}", options.from, policy.name);
     let consumer =
         client(options)?.consumer().group(group).group_instance_id("one").subscribe([&options.from]);
+    // A classic group knows a member that died by its name, and another need not wait for the end of its session.
+    let consumer = consumer.group_protocol(GroupProtocol::Classic);
     let consumer = consumer.finish_on(policy.done).commit_when(policy.when);
     let mut consumer = consumer.max_partition_fetch_bytes(1).build()?;
     let mut received = 0;

@@ -9,7 +9,7 @@ mod consume;
 mod follow;
 mod rolling;
 
-use ottla::{Client, Deliveries, IsolationLevel, OwnedRecord, Payload, Reset, Transaction};
+use ottla::{Client, Deliveries, GroupProtocol, IsolationLevel, OwnedRecord, Payload, Reset, Transaction};
 use ottla_integration_tests::judge::{self, Judge};
 use ottla_integration_tests::traffic;
 use ottla_integration_tests::{Failure, ensure, fail};
@@ -257,8 +257,9 @@ async fn pipeline(options: &Options) -> Result<(), Failure> {
 async fn work(options: &Options) -> Result<(), Failure> {
     loop {
         let id = &options.to;
+        let (client, patience) = (client(options)?, Duration::from_secs(20));
         let mut pipeline =
-            traffic::pipeline(&client(options)?, id, &options.from, id, Duration::from_secs(20))?;
+            traffic::pipeline(&client, id, &options.from, id, patience, GroupProtocol::Classic)?;
         let copy = async |records: &[OwnedRecord], transaction: &Transaction<'_>| {
             let topic = transaction.topic(&options.to);
             for record in records {
