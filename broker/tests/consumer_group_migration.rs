@@ -317,6 +317,23 @@ async fn a_classic_member_has_the_session_that_it_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn sessions_begin_again_when_the_protocol_changes() {
+    let mut scene = Scene::new();
+    scene.mixed().await;
+    sleep(Duration::from_secs(9)).await;
+    assert_eq!(scene.broker.group("g").unwrap().members.len(), 2);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(scene.told(at("a", 2)).await, (3, Some(vec![0, 1, 2, 3])), "the classic member was silent");
+    scene.told(at("a", -1)).await;
+    let instance = Some(Str::from("i"));
+    scene.told(ConsumerGroupHeartbeatRequest { instance_id: instance.clone(), ..first("a") }).await;
+    scene.join(JoinGroupRequest { group_instance_id: instance, ..join("", &[]) }).await;
+    scene.check_listed("Stable", "classic").await;
+    sleep(Duration::from_secs(11)).await;
+    scene.check_listed("Empty", "classic").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_group_is_classic_again_when_its_last_member_of_the_other_protocol_leaves() {
     let mut scene = Scene::new();
     let joined = scene.settled().await;
@@ -392,6 +409,29 @@ async fn members_that_wait_in_a_rebalance_are_told_to_join_again() {
     assert_eq!(scene.heartbeat(&joined.member_id, 1).await, ErrorCode::REBALANCE_IN_PROGRESS);
     let group = scene.broker.consumer_group("g").unwrap();
     assert_eq!((group.members.len(), group.members[&*id].is_classic), (3, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_that_wait_for_their_share_are_told_to_join_again() {
+    let mut scene = Scene::new();
+    let leader = scene.classic().await;
+    let mut waiting = Wire::connect(&scene.broker, 1);
+    let id = waiting.call(JOIN, join("", &[])).await.member_id;
+    waiting.send(JOIN, &join(&id, &[])).await;
+    sleep(Duration::from_millis(1)).await;
+    scene.join(join(&leader.member_id, &[0, 1, 2, 3])).await;
+    let joined = waiting.receive::<JoinGroupRequest>(JOIN).await;
+    let request = SyncGroupRequest {
+        group_id: Str::from("g"),
+        generation_id: joined.generation_id,
+        member_id: joined.member_id,
+        ..SyncGroupRequest::default()
+    };
+    waiting.send(4, &request).await;
+    sleep(Duration::from_millis(1)).await;
+    scene.told(first("a")).await;
+    let sent_away = waiting.receive::<SyncGroupRequest>(4).await;
+    assert_eq!(sent_away.error_code, ErrorCode::REBALANCE_IN_PROGRESS);
 }
 
 #[tokio::test(start_paused = true)]
