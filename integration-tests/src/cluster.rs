@@ -41,6 +41,9 @@ impl SimulatedCluster {
         let nodes = usize::try_from(NODES)?;
         let level = simulation.random_for("transaction.version").choose(&[1, 2]);
         let builder = Broker::builder().nodes(nodes).transaction_version(level);
+        // A member that dies without a word is soon gone.
+        let builder = builder.setting("group.consumer.session.timeout.ms", "6000");
+        let builder = builder.setting("group.consumer.heartbeat.interval.ms", "1000");
         let broker = builder.world(Arc::new(simulation.clone())).build()?;
         let versions = draw_versions(&mut simulation.random_for("versions"));
         let cluster =
