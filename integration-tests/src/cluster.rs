@@ -21,6 +21,8 @@ use tokio::time::sleep;
 /// Nodes of every simulated cluster.
 pub const NODES: i32 = 3;
 const PORT: u16 = 9092;
+/// No version at all.
+const NONE: (i16, i16) = (0, -1);
 /// The first version of Metadata with the ids of topics.
 const TOPIC_IDS: i16 = 10;
 /// What the clients of scenarios call themselves.
@@ -223,7 +225,7 @@ fn draw_versions(random: &mut Random) -> Versions {
     let metadata = versions.get(&ApiKey::METADATA).map_or(0, |(_, max)| *max);
     if metadata < TOPIC_IDS {
         // What the members of these groups own is told by ids.
-        versions.remove(&ApiKey::CONSUMER_GROUP_HEARTBEAT);
+        versions.insert(ApiKey::CONSUMER_GROUP_HEARTBEAT, NONE);
         for (key, (_, max)) in &mut versions {
             *max = match *key {
                 ApiKey::FETCH | ApiKey::PRODUCE => (*max).min(12),
