@@ -222,25 +222,42 @@ impl Backend {
         }
     }
 
-    /// Tells a history whatever a group commits, until it is ended. The simulator misses nothing, elsewhere it looks often.
+    /// Tells a history whatever a group commits, until it is ended. The simulator misses nothing; elsewhere it looks often, and
+    /// reads in the end in which order the commits were taken, where they are kept in a log.
     pub fn watch_commits(&self, group: &str, topic: &str, history: &Arc<History>) -> CommitWatch {
         let over = Arc::new(AtomicBool::new(false));
         if let Place::Simulator(_, cluster) = &self.0.place {
             cluster.watch_commits(group, topic, history);
             return CommitWatch { over, task: None };
         }
-        let (judge, until, history) = (self.judge().clone(), over.clone(), history.clone());
+        let (backend, until, history) = (self.clone(), over.clone(), history.clone());
         let (group, topic) = (group.to_string(), topic.to_string());
         let task = self.spawn("watch commits", async move {
             while !until.load(Ordering::Relaxed) {
-                for (partition, offset) in judge.committed(&group, &topic).await? {
-                    history.committed(partition, offset);
-                }
+                backend.look_at_commits(&group, &topic, &history).await?;
                 sleep(Duration::from_millis(150)).await;
+            }
+            if let Place::Kafka(_) = &backend.0.place {
+                for (partition, offset) in backend.judge().commits(&group, &topic).await? {
+                    history.committed_next(partition, offset);
+                }
             }
             Ok(())
         });
         CommitWatch { over, task: Some(task) }
+    }
+
+    /// Tells the history what a group has committed now.
+    pub async fn look_at_commits(&self, group: &str, topic: &str, history: &History) -> Result<(), Failure> {
+        for (partition, offset) in self.judge().committed(group, topic).await? {
+            self.tell(format_args!("{group} committed {partition}:{offset}"));
+            match &self.0.place {
+                // Leaders move: it may be one of yesterday that answers.
+                Place::Kafka(_) => history.glimpsed(partition, offset),
+                Place::Simulator(..) | Place::Bundled(_) => history.committed(partition, offset),
+            }
+        }
+        Ok(())
     }
 
     /// Starts a protocol of transactions, 1 or 2, where a cluster can do without its operators.

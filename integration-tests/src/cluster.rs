@@ -119,7 +119,7 @@ impl SimulatedCluster {
         self.broker.set_transaction_version(level).map_err(|code| Failure::new(format!("{code}")))
     }
 
-    /// See [`end_without_a_word`].
+    /// Answers the next EndTxn with an error that says nothing, whether it was `done` or not.
     pub fn end_without_a_word(&self, done: bool) {
         self.broker.fault(end_without_a_word(done));
     }

@@ -5,7 +5,7 @@
 //! because of the chaos around it. Invariant: it never guesses; an error that lasts is a failure.
 
 use crate::{Failure, ensure, fail};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use ottla_protocol::api::{Request, Versions, negotiate};
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::frame::{Frame, decode, decode_response_header, encode_request, next_frame};
@@ -27,6 +27,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const RETRY_LIMIT: Duration = Duration::from_secs(60);
+/// Where Apache Kafka keeps what groups have committed.
+const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// What a request for offsets names the end of a partition.
 const LATEST: i64 = -1;
 const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -134,6 +136,15 @@ impl Judge {
             .await
     }
 
+    /// Every commit of a group for a topic, in the order in which the cluster took them: partition and offset. Who is asked for
+    /// the last one may be a coordinator that does not know yet that it has been replaced; the log is always right.
+    pub async fn commits(&self, group: &str, topic: &str) -> Result<Vec<(i32, i64)>, Failure> {
+        let log = self.read(OFFSETS_TOPIC).await?;
+        // A group is kept in one partition.
+        let kept = log.into_values().flatten();
+        Ok(kept.filter_map(|record| commit(&record, group, topic)).collect())
+    }
+
     async fn try_create(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<(), Failure> {
         let metadata = self.metadata(None).await?;
         let mut controller = self.node(&metadata, metadata.controller_id).await?;
@@ -231,6 +242,22 @@ impl Judge {
         };
         Peer::open(&self.dial, &node.host, u16::try_from(node.port)?).await
     }
+}
+
+/// The partition and the offset, if the record is a commit of the group for the topic: what is deleted has no value.
+fn commit(record: &FoundRecord, group: &str, topic: &str) -> Option<(i32, i64)> {
+    let (mut key, mut value) = (record.key.clone()?, record.value.clone()?);
+    if !matches!(key.try_get_u16().ok()?, 0 | 1) {
+        return None;
+    }
+    let mut text = || {
+        let length = usize::from(key.try_get_u16().ok()?);
+        (length <= key.len()).then(|| key.split_to(length))
+    };
+    let is_asked = text()? == group.as_bytes() && text()? == topic.as_bytes();
+    let partition = key.try_get_i32().ok()?;
+    value.try_get_u16().ok()?;
+    Some((partition, value.try_get_i64().ok()?)).filter(|_| is_asked)
 }
 
 /// The leader of each partition; a partition without one is a failure.

@@ -158,20 +158,6 @@ fn judge(
     Ok((partition, offset))
 }
 
-/// Tells the history what a group has committed now.
-pub async fn look_at_commits(
-    backend: &Backend,
-    group: &str,
-    topic: &str,
-    history: &History,
-) -> Result<(), Failure> {
-    for (partition, offset) in backend.judge().committed(group, topic).await? {
-        backend.tell(format_args!("{group} committed {partition}:{offset}"));
-        history.committed(partition, offset);
-    }
-    Ok(())
-}
-
 /// A member that dies without a word is gone after six seconds: the nodes are started so, except for classic members, who say
 /// it themselves.
 pub fn short_sessions(consumer: ConsumerBuilder, protocol: GroupProtocol) -> ConsumerBuilder {

@@ -31,7 +31,7 @@ pub enum SeekTo {
     Time(i64),
 }
 
-/// Steers a [`Consumer`]: from other tasks, or while a record is on loan. Cheap to clone; it does not keep the consumer
+/// Steers a [`Consumer`](crate::Consumer): from other tasks, or while a record is on loan. Cheap to clone; it does not keep the consumer
 /// alive.
 ///
 /// ```no_run
@@ -89,10 +89,10 @@ impl Control {
         self.door.with(|machine, now| machine.pause(now, &named(topic, partition), false))?
     }
 
-    /// Commits what is finished of all partitions; the record in hand is not. Otherwise as [`Consumer::commit`].
+    /// Commits what is finished of all partitions; the record in hand is not. Otherwise as [`Consumer::commit`](crate::Consumer::commit).
     ///
     /// # Errors
-    /// As [`Consumer::commit`].
+    /// As [`Consumer::commit`](crate::Consumer::commit).
     pub async fn commit(&self) -> Result<CommitOutcome, Error> {
         commit(&self.door).await
     }
@@ -169,8 +169,8 @@ impl Control {
         }
     }
 
-    /// Ends the delivery: [`Consumer::recv`] returns `None` from now on. What is finished is committed, unless commits are
-    /// [`When::Manual`], and the group is left, in the background. Never waits.
+    /// Ends the delivery: [`Consumer::recv`](crate::Consumer::recv) returns `None` from now on. What is finished is committed, unless commits are
+    /// [`When::Manual`](crate::When::Manual), and the group is left, in the background. Never waits.
     pub fn close(&self) {
         // A consumer that is broken delivers nothing anyway.
         let _ = self.door.with(|machine, now| machine.close(now));

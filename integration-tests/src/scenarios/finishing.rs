@@ -3,7 +3,7 @@
 use super::group::{CATCH_UP, has_all, protocol};
 use crate::backend::Backend;
 use crate::checks::History;
-use crate::traffic::{look_at_commits, receive, short_sessions, write};
+use crate::traffic::{receive, short_sessions, write};
 use crate::{Failure, ensure, fail};
 use ottla::{Client, Done, ErrorKind, OwnedRecord, When};
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub(super) async fn what_is_still_in_work_is_never_committed(backend: &Backend) 
         }
         drop(consumer);
     }
-    look_at_commits(backend, &group, &topic, &history).await?;
+    backend.look_at_commits(&group, &topic, &history).await?;
     watching.end().await?;
     history.check_receipts(&log, true)
 }

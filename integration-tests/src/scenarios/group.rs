@@ -3,7 +3,7 @@
 use crate::backend::Backend;
 use crate::checks::{History, Log};
 use crate::random::Random;
-use crate::traffic::{look_at_commits, read, receive, short_sessions, write};
+use crate::traffic::{read, receive, short_sessions, write};
 use crate::{Failure, ensure};
 use ottla::{Assignor, Client, Consumer, GroupProtocol, PartitionAssignor, Subscriber, When};
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,7 +101,7 @@ pub(super) async fn a_group_reads_everything_and_commits_it(backend: &Backend) -
         member.join().await??;
     }
     watching.end().await?;
-    look_at_commits(backend, &group, &topic, &history).await?;
+    backend.look_at_commits(&group, &topic, &history).await?;
     history.check_sends(&log, true)?;
     history.check_receipts(&log, true)?;
     history.check_all_committed(&log)
@@ -271,7 +271,7 @@ pub(super) async fn a_lone_member_gets_each_record_once(backend: &Backend) -> Re
     history.check_sends(&log, true)?;
     history.check_receipts(&log, true)?;
     ensure!(history.redelivered() == 0, "{} records came twice (C4)", history.redelivered());
-    look_at_commits(backend, &group, &topic, &history).await?;
+    backend.look_at_commits(&group, &topic, &history).await?;
     history.check_all_committed(&log)
 }
 
@@ -308,7 +308,7 @@ pub(super) async fn a_crash_repeats_records_and_skips_none(backend: &Backend) ->
             }
         }
         drop(consumer);
-        look_at_commits(backend, &group, &topic, &history).await?;
+        backend.look_at_commits(&group, &topic, &history).await?;
     }
     let lost: BTreeSet<_> = log.values().flatten().map(|record| record.id).collect();
     ensure!(lost.is_subset(&history.received_ids()), "poll-skip (C4)");

@@ -3,7 +3,7 @@
 use super::group::{CATCH_UP, has_all, protocol};
 use crate::backend::{Backend, Task};
 use crate::checks::History;
-use crate::traffic::{look_at_commits, receive_owned, short_sessions, write};
+use crate::traffic::{receive_owned, short_sessions, write};
 use crate::{Failure, ensure};
 use ottla::{Done, OwnedRecord, PartitionStream, When};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(super) async fn a_task_for_each_partition_reads_everything(backend: &Backend
         member.join().await??;
     }
     watching.end().await?;
-    look_at_commits(backend, &group, &topic, &history).await?;
+    backend.look_at_commits(&group, &topic, &history).await?;
     history.check_receipts(&log, true)?;
     history.check_all_committed(&log)
 }
