@@ -156,8 +156,9 @@ impl Consumer {
 
     pub(crate) fn take_commit(&mut self, id: CommitId) -> Option<Result<CommitOutcome, Error>> {
         let result = self.group.as_mut()?.1.take_result(id)?;
-        if result.is_err() {
-            self.forget_committed();
+        match &result {
+            Ok(outcome) => self.forget_superseded(outcome),
+            Err(_) => self.forget_committed(),
         }
         Some(result)
     }
@@ -165,6 +166,15 @@ impl Consumer {
     /// Nobody waits for a commit any more.
     pub(crate) fn unwatch(&mut self, id: CommitId) {
         self.unwatched.push(id);
+    }
+
+    /// What was not committed is to be committed again, if its partition turns out to be ours.
+    pub(super) fn forget_superseded(&mut self, outcome: &CommitOutcome) {
+        for partition in &outcome.superseded {
+            if let Some(position) = self.positions.get_mut(partition) {
+                position.committed = None;
+            }
+        }
     }
 
     /// A commit failed: what we believed to be committed may not be.
