@@ -1,14 +1,15 @@
 //! What goes wrong while producing, one fault at a time, on the bundled broker. Each test names the fault it shows, and what
 //! users are promised then: written once and in order, or an error that says truly what became of the record.
 
-use std::future::Future;
-use std::task::Poll;
+mod polls;
+
 use std::time::Duration;
 
 use ottla::{Client, Deliveries, Error, ErrorCode, ErrorKind, Outcome, Payload, Producer, ProducerBuilder};
 use ottla_broker::{Answer, Fault, TestBroker};
 use ottla_protocol::api::ApiKey;
 use ottla_protocol::messages::{ProduceRecordError, ProduceResponse, ProducedPartition};
+use polls::poll_then_drop;
 
 const SOON: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(400);
@@ -516,23 +517,6 @@ async fn fault_96_what_nobody_knows_is_no_success() {
     assert_eq!((scene.broker.fired(unknown), error.is_retriable()), (1, false));
     Scene::written(scene.send(1..2).await, 0..1);
     assert_eq!(scene.log(), [1]);
-}
-
-/// Polls a future so many times, and then drops it. Its output, if it was ready by then.
-async fn poll_then_drop<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
-    let (mut future, mut left) = (std::pin::pin!(future), polls);
-    std::future::poll_fn(|cx| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        match future.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if left == 0 => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }
 
 /// A send, a flush and a close are dropped at each of their polls: what was accepted is written once and in order.

@@ -13,6 +13,7 @@ use ottla::{
 };
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -50,6 +51,26 @@ pub async fn write(
     }
     for (id, delivery) in open {
         settle(backend, history, id, delivery).await?;
+    }
+    Ok(())
+}
+
+/// Four writers, each with so many records, at once.
+pub async fn write_together(
+    backend: &Backend,
+    topic: &Topic,
+    history: &Arc<History>,
+    count: u32,
+) -> Result<(), Failure> {
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let (world, topic, history) = (backend.clone(), topic.clone(), history.clone());
+            let writing = async move { write(&world, &topic, &history, writer, 0..count).await };
+            backend.spawn("writer", writing)
+        })
+        .collect();
+    for writer in writers {
+        writer.join().await??;
     }
     Ok(())
 }

@@ -9,5 +9,7 @@ mod cancelled;
 mod coordinators;
 mod ends;
 mod pipelines;
+#[path = "../polls/mod.rs"]
+mod polls;
 mod scene;
 mod versions;

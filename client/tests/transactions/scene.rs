@@ -1,8 +1,6 @@
 //! What the tests of transactions have in common: a cluster, a producer, and what a reader of committed records sees.
 
 use std::future::Future;
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use ottla::{
@@ -10,6 +8,8 @@ use ottla::{
 };
 use ottla_broker::{FaultId, TestBroker};
 use ottla_protocol::api::ApiKey;
+
+pub(crate) use crate::polls::poll_then_drop;
 
 /// Longer than anything takes that does not hang.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -120,22 +120,4 @@ pub(crate) async fn until_fired(broker: &TestBroker, fault: FaultId) {
 /// Fails instead of hanging.
 pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, future).await.unwrap_or_else(|_| panic!("{what} hangs"))
-}
-
-/// Polls a future so many times, and then drops it. Its output, if it was ready by then.
-pub(crate) async fn poll_then_drop<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    let mut left = polls;
-    std::future::poll_fn(|cx| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        match future.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if left == 0 => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }

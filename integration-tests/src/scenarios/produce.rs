@@ -3,7 +3,7 @@
 use crate::backend::Backend;
 use crate::checks::{Ending, History};
 use crate::record::RecordId;
-use crate::traffic::{enqueue, settle, write};
+use crate::traffic::{enqueue, settle, write, write_together};
 use crate::{Failure, ensure};
 use ottla::{Acks, Compression, Header, Outcome, Payload};
 use std::sync::Arc;
@@ -72,17 +72,7 @@ pub(super) async fn acknowledged_records_are_in_the_log_once_and_in_order(
         .build()?;
     backend.watch(producer.probe());
     let trouble = backend.trouble(&name);
-    let writers: Vec<_> = (0..4)
-        .map(|writer| {
-            let (backend, topic, history) = (backend.clone(), producer.topic(&name), history.clone());
-            let count = backend.scale(200);
-            let world = backend.clone();
-            world.spawn("writer", async move { write(&backend, &topic, &history, writer, 0..count).await })
-        })
-        .collect();
-    for writer in writers {
-        writer.join().await??;
-    }
+    write_together(backend, &producer.topic(&name), &history, backend.scale(200)).await?;
     trouble.end().await?;
     let report = producer.close(CLOSE).await;
     ensure!(
@@ -313,16 +303,7 @@ pub(super) async fn one_acknowledgement_tells_no_lies(backend: &Backend) -> Resu
     let producer = producer.max_block(limit).linger(Duration::from_millis(5)).batch_size(400).build()?;
     backend.watch(producer.probe());
     let trouble = backend.trouble(&name);
-    let writers: Vec<_> = (0..4)
-        .map(|writer| {
-            let (backend, topic, history) = (backend.clone(), producer.topic(&name), history.clone());
-            let (world, count) = (backend.clone(), backend.scale(100));
-            world.spawn("writer", async move { write(&backend, &topic, &history, writer, 0..count).await })
-        })
-        .collect();
-    for writer in writers {
-        writer.join().await??;
-    }
+    write_together(backend, &producer.topic(&name), &history, backend.scale(100)).await?;
     trouble.end().await?;
     producer.close(CLOSE).await;
     history.check_honesty(&backend.log(&name).await?)
@@ -358,16 +339,7 @@ pub(super) async fn batches_above_the_topics_limit_are_split(backend: &Backend) 
         .build()?;
     backend.watch(producer.probe());
     let trouble = backend.trouble(&name);
-    let writers: Vec<_> = (0..4)
-        .map(|writer| {
-            let (backend, topic, history) = (backend.clone(), producer.topic(&name), history.clone());
-            let (world, count) = (backend.clone(), backend.scale(120));
-            world.spawn("writer", async move { write(&backend, &topic, &history, writer, 0..count).await })
-        })
-        .collect();
-    for writer in writers {
-        writer.join().await??;
-    }
+    write_together(backend, &producer.topic(&name), &history, backend.scale(120)).await?;
     trouble.end().await?;
     producer.close(CLOSE).await;
     history.check_sends(&backend.log(&name).await?, true)?;
