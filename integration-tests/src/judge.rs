@@ -91,7 +91,8 @@ impl Judge {
         Ok(Judge { dial, bootstrap: addresses.collect::<Result<_, Failure>>()? })
     }
 
-    /// Creates a topic with the cluster's default replication and waits until every partition has a leader.
+    /// Creates a topic with the cluster's default replication and waits until every node knows a leader of every partition: one that
+    /// has not heard of the topic yet denies that there is one.
     pub async fn create_topic(
         &self,
         name: &str,
@@ -100,11 +101,8 @@ impl Judge {
     ) -> Result<(), Failure> {
         retrying(format!("create topic {name}"), || Box::pin(self.try_create(name, partitions, configs)))
             .await?;
-        retrying(format!("wait for the leaders of {name}"), || {
-            Box::pin(self.try_leaders(name, Some(partitions)))
-        })
-        .await?;
-        Ok(())
+        retrying(format!("wait for the leaders of {name}"), || Box::pin(self.try_known(name, partitions)))
+            .await
     }
 
     /// Waits until so many nodes are members of the cluster.
@@ -114,7 +112,7 @@ impl Judge {
 
     /// The leader of each partition.
     pub async fn leaders(&self, topic: &str) -> Result<BTreeMap<i32, i32>, Failure> {
-        retrying(format!("find the leaders of {topic}"), || Box::pin(self.try_leaders(topic, None))).await
+        retrying(format!("find the leaders of {topic}"), || Box::pin(self.try_leaders(topic))).await
     }
 
     /// Every record of every partition, from the start to the high watermark.
@@ -174,11 +172,18 @@ impl Judge {
         Ok(())
     }
 
-    async fn try_leaders(&self, topic: &str, partitions: Option<i32>) -> Result<BTreeMap<i32, i32>, Failure> {
-        let leaders = leaders(&self.metadata(Some(topic)).await?, topic)?;
-        let all = partitions.is_none_or(|partitions| i32::try_from(leaders.len()) == Ok(partitions));
-        ensure!(all, "{} of {partitions:?} have a leader", leaders.len());
-        Ok(leaders)
+    async fn try_leaders(&self, topic: &str) -> Result<BTreeMap<i32, i32>, Failure> {
+        leaders(&self.metadata(Some(topic)).await?, topic)
+    }
+
+    async fn try_known(&self, topic: &str, partitions: i32) -> Result<(), Failure> {
+        let metadata = self.metadata(None).await?;
+        for node in &metadata.brokers {
+            let mut node = self.node(&metadata, node.node_id).await?;
+            let known = leaders(&node.metadata(Some(topic)).await?, topic)?.len();
+            ensure!(i32::try_from(known) == Ok(partitions), "{known} of {partitions} have a leader");
+        }
+        Ok(())
     }
 
     async fn try_read(
@@ -218,11 +223,7 @@ impl Judge {
     }
 
     async fn metadata(&self, topic: Option<&str>) -> Result<MetadataResponse, Failure> {
-        let topics = topic.map(|name| MetadataTopic { name: Some(name.into()), ..Default::default() });
-        let topics = Some(topics.into_iter().collect());
-        let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..Default::default() };
-        // Version 4 is the first that can forbid automatic creation.
-        self.any().await?.ask(&request, 9).await
+        self.any().await?.metadata(topic).await
     }
 
     async fn any(&self) -> Result<Peer, Failure> {
@@ -290,6 +291,14 @@ impl Peer {
         ensure!(answer.error_code.is_ok(), "{:?}", answer.error_code);
         peer.versions = Versions::from(&answer);
         Ok(peer)
+    }
+
+    async fn metadata(&mut self, topic: Option<&str>) -> Result<MetadataResponse, Failure> {
+        let topics = topic.map(|name| MetadataTopic { name: Some(name.into()), ..Default::default() });
+        let topics = Some(topics.into_iter().collect());
+        let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..Default::default() };
+        // Version 4 is the first that can forbid automatic creation.
+        self.ask(&request, 9).await
     }
 
     /// Asks in the highest version up to `newest` that both sides have.
