@@ -6,13 +6,16 @@
 //!
 //! Invariant: a number read from the wire never sizes an allocation before it was compared with the bytes at hand.
 
-use std::borrow::Borrow;
-use std::fmt;
-use std::hash::{Hash, Hasher};
+mod text;
+mod uuid;
+
 use std::ops::Deref;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
+
+pub use text::Str;
+pub use uuid::Uuid;
 
 /// Why bytes could not be read as what they should have been. Positions count from the start of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -389,166 +392,6 @@ impl Wire for bool {
     }
 }
 
-/// A topic id, directory id or the like. Prints as Kafka's tools do: URL-safe base64 without padding.
-///
-/// ```
-/// use ottla_protocol::wire::Uuid;
-/// assert_eq!(Uuid::ZERO.to_string(), "AAAAAAAAAAAAAAAAAAAAAA");
-/// assert_eq!(Uuid(1).to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");
-/// ```
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Uuid(pub u128);
-
-impl Uuid {
-    /// Stands for "no id".
-    pub const ZERO: Self = Self(0);
-}
-
-impl fmt::Display for Uuid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        // 128 bits are 21 digits of six bits and one of two, which base64 pads on the right.
-        let digit = |bits: u128| char::from(DIGITS[(bits & 0x3f) as usize]);
-        let mut text = String::with_capacity(22);
-        text.extend((0..21).map(|place| digit(self.0 >> (122 - 6 * place))));
-        text.push(digit(self.0 << 4));
-        f.pad(&text)
-    }
-}
-
-impl fmt::Debug for Uuid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Wire for Uuid {
-    fn encode(&self, out: &mut Encoder<'_>) -> Result<(), EncodeError> {
-        self.0.encode(out)
-    }
-
-    fn decode(input: &mut Decoder) -> Result<Self, DecodeError> {
-        u128::decode(input).map(Self)
-    }
-}
-
-/// UTF-8 text that shares memory, most often with the frame it arrived in. Cloning copies no text.
-///
-/// ```
-/// use ottla_protocol::wire::Str;
-/// let topic = Str::from_static("orders");
-/// assert_eq!(topic.clone(), topic);
-/// assert!(topic.starts_with("ord"));
-/// ```
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Str(Bytes);
-
-impl Str {
-    /// Text of the program itself, without a copy.
-    pub const fn from_static(text: &'static str) -> Self {
-        Self(Bytes::from_static(text.as_bytes()))
-    }
-
-    /// The text. Checked again on each call, as this crate has no `unsafe`: for names a few nanoseconds.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("every constructor takes text or checks the bytes")
-    }
-
-    /// The text's bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl TryFrom<Bytes> for Str {
-    type Error = std::str::Utf8Error;
-
-    fn try_from(bytes: Bytes) -> Result<Self, Self::Error> {
-        std::str::from_utf8(&bytes)?;
-        Ok(Self(bytes))
-    }
-}
-
-impl From<&str> for Str {
-    fn from(text: &str) -> Self {
-        Self(Bytes::copy_from_slice(text.as_bytes()))
-    }
-}
-
-impl From<String> for Str {
-    fn from(text: String) -> Self {
-        Self(Bytes::from(text.into_bytes()))
-    }
-}
-
-impl Deref for Str {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        self.as_str()
-    }
-}
-
-impl AsRef<str> for Str {
-    fn as_ref(&self) -> &str {
-        self
-    }
-}
-
-impl Borrow<str> for Str {
-    fn borrow(&self) -> &str {
-        self
-    }
-}
-
-impl Hash for Str {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        // As `str` does it, which `Borrow<str>` requires.
-        self.as_str().hash(state);
-    }
-}
-
-impl PartialEq<str> for Str {
-    fn eq(&self, other: &str) -> bool {
-        self.0 == other.as_bytes()
-    }
-}
-
-impl PartialEq<&str> for Str {
-    fn eq(&self, other: &&str) -> bool {
-        self.0 == other.as_bytes()
-    }
-}
-
-impl fmt::Display for Str {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.as_str(), f)
-    }
-}
-
-impl fmt::Debug for Str {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), f)
-    }
-}
-
-impl Nullable for Str {
-    fn encode_or_null(this: Option<&Self>, out: &mut Encoder<'_>) -> Result<(), EncodeError> {
-        out.length("a string", this.map(|text| text.0.len()), Width::Two)?;
-        out.buf.put_slice(this.map_or(&[], |text| &text.0));
-        Ok(())
-    }
-
-    fn decode_or_null(input: &mut Decoder) -> Result<Option<Self>, DecodeError> {
-        let Some(length) = input.length(Width::Two)? else {
-            return Ok(None);
-        };
-        let at = input.position();
-        let bytes = input.take(length)?;
-        Self::try_from(bytes).map(Some).map_err(|_| DecodeError::Utf8 { at })
-    }
-}
-
 impl Nullable for Bytes {
     fn encode_or_null(this: Option<&Self>, out: &mut Encoder<'_>) -> Result<(), EncodeError> {
         out.length("a byte sequence", this.map(Bytes::len), Width::Four)?;
@@ -670,6 +513,7 @@ impl Wire for RecordSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt;
 
     fn written<T: Wire>(value: &T, flexible: bool) -> Bytes {
         let mut buf = BytesMut::new();
@@ -793,19 +637,5 @@ mod tests {
         assert_eq!(buf, &b"\0\0\0\x05\xff\xff\xff\xff\0\0\0\0\x07"[..]);
         assert_eq!(bodies, [(4, records.clone())]);
         assert_eq!(bodies[0].1.as_ptr(), records.as_ptr());
-    }
-
-    #[test]
-    fn text_read_from_a_frame_shares_its_memory() {
-        let frame = Bytes::from(b"\0\x02hi".to_vec());
-        let text = Str::decode(&mut Decoder::new(frame.clone(), 0, false)).expect("is text");
-        assert_eq!(text.as_bytes().as_ptr(), frame[2..].as_ptr());
-    }
-
-    #[test]
-    fn an_id_prints_as_the_tools_of_kafka_print_it() {
-        assert_eq!(Uuid(1).to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");
-        assert_eq!(Uuid(u128::MAX).to_string(), "_____________________w");
-        assert_eq!(Uuid(0xfbef_be00_0000_0000_0000_0000_0000_0000).to_string(), "----AAAAAAAAAAAAAAAAAA");
     }
 }
