@@ -70,7 +70,8 @@ pub enum ErrorKind {
     UnknownTopic,
     /// A record is larger than `max.request.size`, or than the topic takes.
     RecordTooLarge,
-    /// The producer's memory was full for as long as the caller would wait.
+    /// The memory of a producer was full for as long as the caller would wait; or that of a consumer is, of records that the
+    /// application holds or has paused.
     BufferFull,
     /// The producer, the consumer or the client was closed.
     Closed,

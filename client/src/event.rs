@@ -140,7 +140,7 @@ pub enum StallReason {
     NoPosition,
     /// No leader is known.
     NoLeader,
-    /// `fetch.buffer.bytes` is full of records of other partitions.
+    /// `fetch.buffer.bytes` is full: of records of other partitions, or of records that the application holds.
     BufferFull,
     /// The next records belong to a transaction that is neither committed nor aborted.
     OpenTransaction,

@@ -172,7 +172,7 @@ pub struct ConsumerMetrics {
     /// From the sending of a Fetch until its answer, of those that were answered. A broker without new records holds a
     /// Fetch back for up to `fetch.max.wait.ms`.
     pub fetch_latency: Histogram,
-    /// Bytes of `fetch.buffer.bytes` in use now.
+    /// Bytes of `fetch.buffer.bytes` in use now, those of owned records that the application holds included.
     pub buffer_bytes: usize,
     /// Records that are readable and not finished, over all partitions whose end is known; see
     /// [`Control::lag`](crate::Control::lag) for each of them.

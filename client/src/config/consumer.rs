@@ -271,8 +271,13 @@ settings! {
         fetch_max_bytes: i32 = 52_428_800;
         /// The most bytes of one partition in an answer (`max.partition.fetch.bytes`). Default 1,048,576, from 0.
         max_partition_fetch_bytes: i32 = 1_048_576;
-        /// Bytes that this consumer holds: fetched ahead, decompressed, and of records that the application still
+        /// Bytes that this consumer holds: fetched ahead, decompressed, and of owned records that the application still
         /// holds (`fetch.buffer.bytes`, librdkafka's `queued.max.messages.kbytes`). Default 64 MiB, from 1.
+        ///
+        /// Nothing is fetched or handed out that there is no room for. Above the limit may go a batch that alone is larger, what
+        /// comes out of the fetched records of one partition when they are handed out, and the batch that each
+        /// [`PartitionStream`](crate::PartitionStream) has open. Who holds all of it and waits for more gets
+        /// [`ErrorKind::BufferFull`](crate::ErrorKind::BufferFull) every `default.api.timeout.ms` until records are dropped.
         fetch_buffer_bytes: usize = 64 * 1024 * 1024;
         /// The most bytes that one batch may have after decompression. Default 64 MiB, from 1.
         batch_bytes_max: usize = 64 * 1024 * 1024;

@@ -154,7 +154,8 @@ impl Consumer {
     /// Of one partition, which stays where it is until a seek, while the others go on: [`ErrorKind::Corrupt`],
     /// [`ErrorKind::OffsetOutOfRange`], [`ErrorKind::Authorization`]. Of the group: [`ErrorKind::Fenced`],
     /// [`ErrorKind::Fatal`]. When nothing can be reached for `default.api.timeout.ms`: [`ErrorKind::Connect`],
-    /// [`ErrorKind::UnknownTopic`]; the consumer goes on trying, and so may the application. Of a commit that
+    /// [`ErrorKind::UnknownTopic`]; the consumer goes on trying, and so may the application. When owned records that the
+    /// application holds take all of `fetch.buffer.bytes` for as long: [`ErrorKind::BufferFull`]. Of a commit that
     /// [`ConsumerBuilder::commit_when`] makes due, as [`commit`](Self::commit): no record was lent, and the next call goes on.
     #[inline]
     pub async fn recv(&mut self) -> Result<Option<Record<'_>>, Error> {
@@ -208,6 +209,11 @@ impl Consumer {
                 }
                 Ok(Gathered::None) => {
                     self.put_in_batch();
+                    self.put_away();
+                    if self.control.door.with(|machine, _| machine.is_starved())? {
+                        // What is gathered takes all the memory: waiting brings nothing.
+                        break;
+                    }
                     if !matches!(tokio::time::timeout_at(deadline, self.next_chunk()).await, Ok(Ok(true))) {
                         break;
                     }
@@ -241,7 +247,7 @@ impl Consumer {
             if !self.exhausted {
                 self.put_away();
             } else if let Some(reading) = self.reading.take() {
-                self.report(&reading.chunk);
+                self.report(reading.chunk);
             }
         }
     }
@@ -373,8 +379,9 @@ impl Consumer {
                 }
                 self.uncommitted += 1;
                 self.lent += 1;
-                let (place, lease, door) = (&chunk.partition, &chunk.lease, &self.control.door);
-                Ok(Some(Record { inner, place, lease, door, timestamp_type, from, done }))
+                let (place, lease) = (&chunk.partition, &chunk.lease);
+                let (held, door) = (chunk.charge.held(), &self.control.door);
+                Ok(Some(Record { inner, place, lease, door, held, timestamp_type, from, done }))
             }
             Ok(None) => Ok(None),
             Err(cause) => {
@@ -389,7 +396,7 @@ impl Consumer {
     fn stop_reading(&mut self) {
         self.unreadable = false;
         if let Some(reading) = self.reading.take() {
-            let _ = self.control.door.with(|machine, now| machine.fail(now, &reading.chunk));
+            let _ = self.control.door.with(|machine, now| machine.fail(now, reading.chunk));
         }
     }
 
@@ -449,19 +456,24 @@ impl Consumer {
                 chunk.lease.finish(end);
             }
         }
-        self.report(&chunk);
-        if !self.exhausted && !chunk.lease.is_recalled() {
-            let from = self.next_offset;
-            // A consumer that is broken says so at the next chunk.
-            let _ = self.control.door.with(|machine, now| machine.give_back(now, chunk, from));
+        if self.exhausted || chunk.lease.is_recalled() {
+            return self.report(chunk);
         }
+        let (from, uncommitted) = (self.next_offset, self.uncommitted);
+        self.owe_batch(&chunk.partition);
+        // A consumer that is broken says so at the next chunk.
+        let _ = self.control.door.with(|machine, now| {
+            machine.finished_chunk(&chunk.partition, &chunk.lease, uncommitted);
+            machine.give_back(now, chunk, from);
+        });
     }
 
     /// Tells the machine how many records were finished since the partition's last commit.
-    fn report(&mut self, chunk: &Chunk) {
+    fn report(&mut self, chunk: Chunk) {
         let uncommitted = self.uncommitted;
-        let _ = self.control.door.with(|machine, _| machine.finished_chunk(chunk, uncommitted));
-        self.owe_batch(&chunk.partition);
+        let (partition, lease) = chunk.let_go();
+        let _ = self.control.door.with(|machine, _| machine.finished_chunk(&partition, &lease, uncommitted));
+        self.owe_batch(&partition);
     }
 }
 

@@ -228,8 +228,9 @@ impl PartitionStream {
             Ok(None) => Ok(None),
             Ok(Some(inner)) => {
                 let from = std::mem::replace(&mut self.next_offset, inner.offset.saturating_add(1));
-                let (place, lease, door) = (&chunk.partition, &chunk.lease, &self.door);
-                let record = Record { inner, place, lease, door, timestamp_type, from, done: Done::OnAck };
+                let (held, door) = (chunk.charge.held(), &self.door);
+                let (place, lease, done) = (&chunk.partition, &chunk.lease, Done::OnAck);
+                let record = Record { inner, place, lease, door, held, timestamp_type, from, done };
                 Ok(Some(record.to_owned()))
             }
             Err(cause) => {
@@ -254,15 +255,15 @@ impl PartitionStream {
 
     /// The rest of the chunk cannot be read: the partition waits for a seek.
     fn fail(&mut self) {
-        if let Some(reading) = &self.reading {
-            let _ = self.door.with(|machine, now| machine.fail(now, &reading.chunk));
+        if let Some(Reading { chunk, .. }) = self.reading.take() {
+            let _ = self.door.with(|machine, now| machine.fail(now, chunk));
         }
-        self.let_go();
     }
 
     fn let_go(&mut self) {
-        if let Some(Reading { chunk, .. }) = self.reading.take() {
-            let _ = self.door.with(|machine, now| machine.let_go(now, &chunk));
+        // Whoever waits for its memory is told by passing the lock.
+        if self.reading.take().is_some() {
+            let _ = self.door.with(|_, _| ());
         }
     }
 
@@ -296,7 +297,7 @@ impl Stream for PartitionStream {
                     Ok(Share::Closed) => return this.end_with(StreamEnd::Closed),
                     Ok(Share::Chunk(chunk)) => {
                         this.next_offset = chunk.from;
-                        this.reading = Some(Reading::new(chunk, this.config.clone()));
+                        this.reading = Some(Reading::uncounted(chunk, this.config.clone()));
                         continue;
                     }
                     Ok(Share::Wait) => {}

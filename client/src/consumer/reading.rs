@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use ottla_protocol::messages::AbortedTransaction;
 use ottla_protocol::records::{
-    Batch, BatchHeader, Batches, ControlKind, ControlRecord, Decompressor, OpenBatch, RecordError, batches,
+    Batch, BatchHeader, Batches, Compression, ControlKind, ControlRecord, Decompressor, OpenBatch,
+    RecordError, batches,
 };
 
 use crate::config::{ConsumerConfig, IsolationLevel};
@@ -20,17 +21,25 @@ pub(super) struct Reading {
     pub(super) chunk: Chunk,
     batches: Batches,
     pub(super) open: Option<OpenBatch>,
+    /// Bytes of the largest batch after decompression, so far; `None` if they do not count.
+    opened: Option<usize>,
     aborted: Aborted,
     config: Arc<ConsumerConfig>,
 }
 
 impl Reading {
+    /// What is decompressed counts in `fetch.buffer.bytes`.
     pub(super) fn new(chunk: Chunk, config: Arc<ConsumerConfig>) -> Self {
+        Self { opened: Some(0), ..Self::uncounted(chunk, config) }
+    }
+
+    /// One of many readers, whose open batches must not take the memory of the others.
+    pub(super) fn uncounted(chunk: Chunk, config: Arc<ConsumerConfig>) -> Self {
         let aborted = match config.isolation_level {
             IsolationLevel::ReadCommitted => Aborted::new(&chunk.aborted),
             IsolationLevel::ReadUncommitted => Aborted::default(),
         };
-        Self { batches: batches(&chunk.records), chunk, open: None, aborted, config }
+        Self { batches: batches(&chunk.records), chunk, open: None, opened: None, aborted, config }
     }
 
     /// Whether the open batch has a record left; opens the next ones until one has. False at the end of the chunk.
@@ -73,6 +82,11 @@ impl Reading {
                 .open(decompressor, self.config.batch_bytes_max)
                 .map_err(|e| corrupt(&self.chunk.partition, &e))?;
             open.skip_to(self.chunk.from).map_err(|e| corrupt(&self.chunk.partition, &e))?;
+            if let Some(opened) = self.opened.as_mut().filter(|_| header.compression != Compression::None) {
+                // As long as the chunk does.
+                *opened = open.bytes().max(*opened);
+                self.chunk.charge.set(self.chunk.records.len().saturating_add(*opened));
+            }
             if open.left() > 0 {
                 self.open = Some(open);
                 return Ok(true);
@@ -147,6 +161,7 @@ mod tests {
     use ottla_protocol::records::{BatchBuilder, Stamp, stamp};
 
     use super::*;
+    use crate::core::held::Held;
     use crate::core::positions::{Place, Position};
 
     /// What lies in a log, in a form that is short to write down.
@@ -215,6 +230,7 @@ mod tests {
             aborted: aborted.iter().map(listed).collect(),
             lease: Position::new(Place::At(from)).lease,
             uncommitted: 0,
+            charge: Arc::<Held>::default().charge(0),
         };
         let config =
             ConsumerConfig { isolation_level: IsolationLevel::ReadCommitted, ..ConsumerConfig::default() };

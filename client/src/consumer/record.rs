@@ -3,15 +3,16 @@
 //! It owns no state: a lent record borrows the consumer, so the compiler knows that it is finished when the next is asked
 //! for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use ottla_protocol::records::{Header, Headers, TimestampType};
+use ottla_protocol::records::{Header, Headers, Record as Inner, TimestampType};
 use ottla_protocol::wire::Str;
 
 use super::{CommitOutcome, Door, commit};
 use crate::config::Done;
 use crate::core::TopicPartition;
+use crate::core::held::{Charge, Held};
 use crate::core::positions::Lease;
 use crate::driver::shared::Then;
 use crate::error::Error;
@@ -27,10 +28,11 @@ use crate::error::Error;
 /// # }
 /// ```
 pub struct Record<'a> {
-    pub(super) inner: ottla_protocol::records::Record<'a>,
+    pub(super) inner: Inner<'a>,
     pub(super) place: &'a TopicPartition,
     pub(super) lease: &'a Arc<Lease>,
     pub(super) door: &'a Arc<Door>,
+    pub(super) held: &'a Arc<Held>,
     pub(super) timestamp_type: TimestampType,
     /// The end of the record before: an acknowledgement covers what lies between.
     pub(super) from: i64,
@@ -88,17 +90,20 @@ impl<'a> Record<'a> {
         self.inner.headers
     }
 
-    /// A copy that outlives the loan. It pins no fetched memory.
+    /// A copy that outlives the loan. It pins no fetched memory; its own counts in `fetch.buffer.bytes` until the record, its
+    /// clones, and the [`Bytes`] of its key, value and headers are dropped.
     pub fn to_owned(&self) -> OwnedRecord {
-        let copy = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
-        let header = |h: Header<'_>| (Str::from(h.key), copy(h.value));
+        let mut rest = self.copy();
+        let mut cut = |part: Option<&[u8]>| part.map(|part| rest.split_to(part.len()));
+        let (key, value) = (cut(self.inner.key), cut(self.inner.value));
+        let header = |h: Header<'_>| (Str::from(h.key), cut(h.value));
         OwnedRecord {
             topic: self.place.topic.clone(),
             partition: self.place.partition,
             offset: self.inner.offset,
             timestamp: self.inner.timestamp,
-            key: copy(self.inner.key),
-            value: copy(self.inner.value),
+            key,
+            value,
             headers: self.inner.headers.map(header).collect(),
             receipt: (self.done == Done::OnAck).then(|| Receipt {
                 door: self.door.clone(),
@@ -106,6 +111,20 @@ impl<'a> Record<'a> {
                 from: self.from,
             }),
         }
+    }
+
+    /// Key, value and headers' values, one behind the other.
+    fn copy(&self) -> Bytes {
+        let Inner { key, value, headers, .. } = self.inner;
+        let parts = || [key, value].into_iter().chain(headers.map(|h| h.value)).flatten();
+        let length = parts().map(<[u8]>::len).sum();
+        if length == 0 {
+            return Bytes::new();
+        }
+        let mut bytes = Vec::with_capacity(length);
+        parts().for_each(|part| bytes.extend_from_slice(part));
+        let charge = self.held.charge(length + size_of::<OwnedRecord>());
+        Bytes::from_owner(Kept { bytes, charge, door: Arc::downgrade(self.door) })
     }
 
     /// Finishes this record, for a consumer that is built with [`Done::OnAck`](crate::Done::OnAck). In any order: what is
@@ -157,6 +176,29 @@ pub struct OwnedRecord {
     value: Option<Bytes>,
     headers: Vec<(Str, Option<Bytes>)>,
     receipt: Option<Receipt>,
+}
+
+/// What an owned record has of a consumer's memory. It may be dropped on any thread, after the consumer too.
+struct Kept {
+    bytes: Vec<u8>,
+    charge: Charge,
+    door: Weak<Door>,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if self.charge.settle()
+            && let Some(door) = self.door.upgrade()
+        {
+            let _ = door.with(|_, _| ());
+        }
+    }
 }
 
 /// What an owned record is acknowledged with.

@@ -17,9 +17,14 @@ use crate::planted::{Defect, planted};
 
 impl Consumer {
     /// The application has come to the end of a chunk, with this many finished records since the partition's last commit.
-    pub(crate) fn finished_chunk(&mut self, chunk: &Chunk, uncommitted: u32) {
-        let holds = |position: &&mut Position| Arc::ptr_eq(&position.lease, &chunk.lease);
-        let Some(position) = self.positions.get_mut(&chunk.partition).filter(holds) else { return };
+    pub(crate) fn finished_chunk(
+        &mut self,
+        partition: &TopicPartition,
+        lease: &Arc<Lease>,
+        uncommitted: u32,
+    ) {
+        let holds = |position: &&mut Position| Arc::ptr_eq(&position.lease, lease);
+        let Some(position) = self.positions.get_mut(partition).filter(holds) else { return };
         if self.config.done == Done::OnNext {
             position.uncommitted = uncommitted;
         }
@@ -94,13 +99,13 @@ impl Consumer {
     }
 
     /// The rest of a chunk cannot be read: nothing more is read of its partition until a seek.
-    pub(crate) fn fail(&mut self, now: Instant, chunk: &Chunk) {
-        let holds = |position: &&mut Position| Arc::ptr_eq(&position.lease, &chunk.lease);
-        if let Some(position) = self.positions.get_mut(&chunk.partition).filter(holds) {
+    pub(crate) fn fail(&mut self, now: Instant, chunk: Chunk) {
+        let (partition, lease) = chunk.let_go();
+        let holds = |position: &&mut Position| Arc::ptr_eq(&position.lease, &lease);
+        if let Some(position) = self.positions.get_mut(&partition).filter(holds) {
             position.place = Place::Failed;
-            position.waiting.clear();
-            self.fetch.release(std::mem::take(&mut position.waiting_bytes));
-            self.queue.retain(|queued| *queued != chunk.partition);
+            position.drop_waiting();
+            self.queue.retain(|queued| *queued != partition);
         }
         self.step(now);
     }

@@ -59,8 +59,6 @@ pub(crate) struct Consumer {
     pub(super) fetch: Fetch,
     /// Partitions with chunks, in the order in which they came; one entry a chunk.
     pub(super) queue: VecDeque<TopicPartition>,
-    /// Bytes that the application holds.
-    pub(super) lent: usize,
     /// Records that the application was handed, as far as it has told.
     pub(crate) read: u64,
     pub(super) failures: VecDeque<Failure>,
@@ -118,7 +116,6 @@ impl Consumer {
             group,
             positions: BTreeMap::new(),
             queue: VecDeque::new(),
-            lent: 0,
             read: 0,
             failures: VecDeque::new(),
             listings: BTreeMap::new(),
@@ -206,7 +203,7 @@ impl Consumer {
         for partition in partitions {
             if let Some(mut position) = self.positions.remove(partition) {
                 position.lease.recall();
-                self.fetch.release(position.go_to(Place::Failed));
+                position.go_to(Place::Failed);
             }
         }
         self.queue.retain(|queued| !partitions.contains(queued));
@@ -225,7 +222,7 @@ impl Consumer {
         place: Place,
     ) -> Result<(), Error> {
         let Some(position) = self.positions.get_mut(partition) else { return Err(not_assigned(partition)) };
-        self.fetch.release(position.go_to(place));
+        position.go_to(place);
         self.queue.retain(|queued| queued != partition);
         if let Some((_, offsets)) = &mut self.group {
             offsets.forget_look_ups(vec![partition.clone()]);

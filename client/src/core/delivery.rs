@@ -1,7 +1,7 @@
 //! What the application takes from a consumer: chunk by chunk, or an error.
 //!
 //! It owns the order of delivery: chunks in the order in which they came, none of a paused partition. It refuses to know
-//! where they came from. Invariant: what was taken counts as held until the next is asked for.
+//! where they came from. Invariant: nothing is taken twice; what goes back in the middle is the first to come again.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +17,12 @@ impl Consumer {
         self.closing
             || self.ended.is_some()
             || !self.failures.is_empty()
-            || self.queue.iter().any(|partition| self.is_deliverable(partition))
+            || (self.queue.iter().any(|partition| self.is_deliverable(partition)) && self.has_room())
+    }
+
+    /// Whether the application may have more. Who holds nothing always may, however large it is.
+    fn has_room(&self) -> bool {
+        self.fetch.may_hand_out(|| self.positions.values().map(|position| position.waiting_bytes).sum())
     }
 
     fn is_deliverable(&self, partition: &TopicPartition) -> bool {
@@ -26,9 +31,8 @@ impl Consumer {
             .is_some_and(|position| !position.lease.is_paused() && !position.waiting.is_empty())
     }
 
-    /// The next chunk, or an error. What was taken before is no longer held. `None`: wait, or the consumer is closed.
+    /// The next chunk, or an error. `None`: wait, or the consumer is closed.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Result<Chunk, Error>> {
-        self.fetch.release(std::mem::take(&mut self.lent));
         self.waiting = false;
         if self.closing {
             return None;
@@ -41,9 +45,11 @@ impl Consumer {
         if let Some(error) = &self.ended {
             return Some(Err(error.clone()));
         }
-        let Some(at) = self.queue.iter().position(|partition| self.is_deliverable(partition)) else {
+        let deliverable = self.queue.iter().position(|partition| self.is_deliverable(partition));
+        let Some(at) = deliverable.filter(|_| self.has_room()) else {
             // The application waits, and is not to blame for the time.
             self.waiting = true;
+            self.starve(now);
             self.step(now);
             return None;
         };
@@ -52,7 +58,7 @@ impl Consumer {
         let mut chunk = position.waiting.pop_front()?;
         position.waiting_bytes = position.waiting_bytes.saturating_sub(chunk.records.len());
         chunk.uncommitted = position.uncommitted;
-        self.lent = chunk.records.len();
+        self.feed();
         self.step(now);
         Some(Ok(chunk))
     }
@@ -62,7 +68,7 @@ impl Consumer {
         let holds = |position: &&mut Position| Arc::ptr_eq(&position.lease, &chunk.lease);
         if let Some(position) = self.positions.get_mut(&chunk.partition).filter(holds) {
             chunk.from = from;
-            self.lent = 0;
+            chunk.charge.set(chunk.records.len());
             position.waiting_bytes += chunk.records.len();
             self.queue.push_front(chunk.partition.clone());
             position.waiting.push_front(chunk);

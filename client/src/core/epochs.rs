@@ -191,7 +191,7 @@ impl Consumer {
         }));
         // What is buffered may be of the lost part; what is still in the log comes again.
         let place = if reset == Reset::Error { Place::Failed } else { Place::At(end.min(finished.max(0))) };
-        self.fetch.release(position.go_to(place));
+        position.go_to(place);
         if reset == Reset::Error {
             let message = format!(
                 "{partition}: the log was truncated to {end} under a new leader (epoch {leader_epoch}), \

@@ -2,7 +2,7 @@
 //!
 //! It owns the fetches that are out, the sessions, and the shares of `fetch.buffer.bytes`. Every broker is fetched from on its own;
 //! nothing waits for the slowest. A partition that may be fetched while the long poll of its broker is out without it is
-//! asked for aside, on a second connection. Invariant: what is buffered and what is asked for stays within the budget, but
+//! asked for aside, on a second connection. Invariant: what is asked for stays, with all that is held, within the budget, but
 //! for the one batch that Kafka returns however large it is.
 
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use ottla_protocol::wire::{Str, Uuid};
 
 use super::ask::Ask;
 use super::cluster::Cluster;
+use super::held::Held;
 use super::positions::{Chunk, Lease, Place, Position};
 use super::session::{self, Session};
 use super::{Lane, Link, Request, TopicPartition, Work};
@@ -61,8 +62,7 @@ pub(crate) struct Fetch {
     brokers: BTreeMap<i32, Broker>,
     /// What a partition may have waiting before it is fetched again, and what it may bring at once.
     partition_bytes: usize,
-    /// Fetched bytes that are not released.
-    buffered: usize,
+    held: Arc<Held>,
     /// All that was fetched.
     fetched_bytes: u64,
     latency: Histogram,
@@ -85,7 +85,8 @@ impl Fetch {
         let latency = Histogram::default();
         let partition_bytes = usize::try_from(config.max_partition_fetch_bytes).unwrap_or(usize::MAX);
         let (brokers, leaders_only) = (BTreeMap::new(), None);
-        Self { config, brokers, partition_bytes, buffered: 0, fetched_bytes: 0, latency, leaders_only }
+        let held = Arc::default();
+        Self { config, brokers, partition_bytes, held, fetched_bytes: 0, latency, leaders_only }
     }
 
     /// Where each of so many partitions has a reader of its own, all but one may stand still without stopping that one: each
@@ -128,14 +129,31 @@ impl Fetch {
     /// is asked for aside meanwhile.
     fn share(&self) -> Option<usize> {
         let outs = self.brokers.values().flat_map(|b| b.poll.iter().chain(&b.aside));
-        let held = self.buffered + outs.map(|out| out.reserved).sum::<usize>();
+        let reserved = outs.map(|out| out.reserved).sum::<usize>();
         let idle = |b: &Broker| usize::from(b.poll.is_none()) + usize::from(b.aside.is_none());
         let idle: usize = self.brokers.values().map(idle).sum();
-        let free = self.config.fetch_buffer_bytes.saturating_sub(held);
-        let least = self.partition_bytes;
-        // A consumer that holds nothing is always granted one batch.
-        let granted = held == 0 || free >= least;
+        let (budget, least) = (self.config.fetch_buffer_bytes, self.least());
+        let may_hold = budget.checked_sub(reserved.saturating_add(least))?;
+        let granted = self.held.is_at_most(may_hold);
+        let free = budget.saturating_sub(reserved.saturating_add(self.held.bytes()));
         granted.then(|| (free / idle.max(1)).max(free.min(least)).max(1))
+    }
+
+    /// No less is worth a fetch. A consumer that holds nothing has room for it.
+    fn least(&self) -> usize {
+        self.partition_bytes.min(self.config.fetch_buffer_bytes / 2).max(1)
+    }
+
+    /// Whether more may be decompressed and copied: else what fits in as it was fetched would not in the end.
+    pub(crate) fn may_hand_out(&self, waiting: impl FnOnce() -> usize) -> bool {
+        let budget = self.config.fetch_buffer_bytes;
+        self.held.bytes() <= budget || self.held.is_at_most(budget.max(waiting()))
+    }
+
+    /// Whether what is held leaves no room for another fetch, whatever those that are out bring.
+    pub(crate) fn is_spent(&self) -> bool {
+        let held = self.held.bytes();
+        held.saturating_add(self.least()) > self.config.fetch_buffer_bytes
     }
 
     /// Wants the links of all brokers from which something may be fetched.
@@ -340,9 +358,18 @@ impl Fetch {
         let bytes = records.len();
         let aborted = fetched.answer.aborted_transactions.clone().unwrap_or_default();
         let (partition, lease) = (fetched.partition.clone(), fetched.lease.clone());
-        position.waiting.push_back(Chunk { partition, records, from, end, aborted, lease, uncommitted: 0 });
+        let charge = self.held.charge(bytes);
+        position.waiting.push_back(Chunk {
+            partition,
+            records,
+            from,
+            end,
+            aborted,
+            lease,
+            uncommitted: 0,
+            charge,
+        });
         position.waiting_bytes += bytes;
-        self.buffered += bytes;
         self.fetched_bytes += bytes as u64;
         position.place = end.map_or(Place::Failed, Place::At);
         end.is_some()
@@ -353,16 +380,16 @@ impl Fetch {
         self.share().is_none()
     }
 
+    #[cfg(test)]
+    pub(super) fn held(&self) -> &Arc<Held> {
+        &self.held
+    }
+
     /// What there is to tell of it.
     pub(crate) fn measure(&self, metrics: &mut ConsumerMetrics) {
         metrics.fetched_bytes = self.fetched_bytes;
         metrics.fetch_latency = self.latency.clone();
-        metrics.buffer_bytes = self.buffered;
-    }
-
-    /// Bytes that nobody holds any more.
-    pub(crate) fn release(&mut self, bytes: usize) {
-        self.buffered = self.buffered.saturating_sub(bytes);
+        metrics.buffer_bytes = self.held.bytes();
     }
 }
 

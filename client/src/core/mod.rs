@@ -30,6 +30,7 @@ mod followers;
 pub(crate) mod group;
 mod handover;
 mod heat;
+pub(crate) mod held;
 mod ledger;
 pub(crate) mod metadata;
 pub(crate) mod offsets;

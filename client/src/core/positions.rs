@@ -16,6 +16,7 @@ use ottla_protocol::wire::Uuid;
 use super::TopicPartition;
 use super::acks::Acks;
 use super::epochs::Epochs;
+use super::held::Charge;
 use super::times::Times;
 use super::watchdog::Watched;
 use crate::config::Reset;
@@ -83,6 +84,15 @@ pub(crate) struct Chunk {
     pub(crate) lease: Arc<Lease>,
     /// Finished records of the partition since its last commit, when the chunk was handed out.
     pub(crate) uncommitted: u32,
+    /// The records, and what is decompressed of them.
+    pub(crate) charge: Charge,
+}
+
+impl Chunk {
+    /// Nothing more is read of it.
+    pub(crate) fn let_go(self) -> (TopicPartition, Arc<Lease>) {
+        (self.partition, self.lease)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -181,8 +191,8 @@ impl Position {
         }
     }
 
-    /// Goes elsewhere. What was fetched is dropped, what is lent counts no more. Returns the bytes that are free again.
-    pub(crate) fn go_to(&mut self, place: Place) -> usize {
+    /// Goes elsewhere. What was fetched is dropped, what is lent counts no more.
+    pub(crate) fn go_to(&mut self, place: Place) {
         let start = if let Place::At(offset) = place { offset } else { -1 };
         self.lease.recall();
         self.lease = Lease::new(start, self.lease.is_paused());
@@ -191,8 +201,12 @@ impl Position {
         self.acks.clear();
         self.times.clear();
         (self.moved, self.preferred) = (None, None);
+        self.drop_waiting();
+    }
+
+    pub(crate) fn drop_waiting(&mut self) {
         self.waiting.clear();
-        std::mem::take(&mut self.waiting_bytes)
+        self.waiting_bytes = 0;
     }
 
     /// Learns where it is to start, from the group or from the log, and under which leader epoch the record in front of it

@@ -1,8 +1,8 @@
 //! Delivery to a reader for each partition.
 //!
 //! It owns the numbers of the readers: one is issued when a partition is given to this consumer, and is void when it is
-//! taken away. It refuses to know who reads. Invariant: a partition has one valid reader at a time, and what one holds back
-//! never takes the memory that another needs.
+//! taken away. It refuses to know who reads. Invariant: a partition has one valid reader at a time, and what one leaves
+//! unread never takes the memory that another needs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -55,7 +55,6 @@ impl Consumer {
         let mut readers = Readers::default();
         self.positions.iter_mut().for_each(|(partition, position)| readers.issue(partition, position));
         self.readers = Some(readers);
-        self.fetch.release(std::mem::take(&mut self.lent));
         self.step(now);
     }
 
@@ -83,7 +82,7 @@ impl Consumer {
         self.positions.get(&reader.partition).filter(|position| position.reader == reader.number)
     }
 
-    /// The next chunk of a partition. Its bytes are held until [`Consumer::let_go`].
+    /// The next chunk of a partition.
     pub(crate) fn take_for(&mut self, now: Instant, reader: &Reader) -> Share {
         self.attention.ask();
         if self.closing {
@@ -102,12 +101,16 @@ impl Consumer {
         }
         let chunk = if position.lease.is_paused() { None } else { position.waiting.pop_front() };
         position.awaited = chunk.is_none();
-        let Some(mut chunk) = chunk else { return Share::Wait };
+        let Some(mut chunk) = chunk else {
+            self.starve(now);
+            return Share::Wait;
+        };
         position.waiting_bytes = position.waiting_bytes.saturating_sub(chunk.records.len());
         chunk.uncommitted = position.uncommitted;
         if let Some(at) = self.queue.iter().position(|queued| *queued == reader.partition) {
             self.queue.remove(at);
         }
+        self.feed();
         self.step(now);
         Share::Chunk(chunk)
     }
@@ -119,12 +122,6 @@ impl Consumer {
         position.lease.is_recalled()
             || self.failures.iter().any(|failure| failure.lease.as_ref().is_some_and(of))
             || (!position.lease.is_paused() && (in_hand || !position.waiting.is_empty()))
-    }
-
-    /// A reader has no use for a chunk any more.
-    pub(crate) fn let_go(&mut self, now: Instant, chunk: &Chunk) {
-        self.fetch.release(chunk.records.len());
-        self.step(now);
     }
 
     /// A reader is gone. As long as the partition is ours, another one goes on behind what is finished.

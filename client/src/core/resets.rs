@@ -226,7 +226,7 @@ impl Consumer {
         let Some(position) = self.positions.get_mut(partition) else { return };
         let reset = self.config.on_out_of_range;
         let place = if reset == Reset::Error { Place::Failed } else { place };
-        self.fetch.release(position.go_to(place));
+        position.go_to(place);
         if reset != Reset::Error {
             position.moved = Some((Some(from), cause));
         } else {

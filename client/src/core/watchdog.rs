@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::TopicPartition;
 use super::consumer::Consumer;
-use super::positions::{Place, Position};
+use super::positions::{Failure, Place, Position};
+use crate::error::{Error, ErrorKind};
 use crate::event::{Event, StallReason};
 
 /// How far a partition was when it was last seen to go on.
@@ -24,11 +25,13 @@ pub(crate) struct Watchdog {
     look_at: Instant,
     /// The eviction that was told.
     warned: Option<Instant>,
+    /// When to say that the application waits for records while it holds all the memory there is.
+    starves_at: Option<Instant>,
 }
 
 impl Watchdog {
     pub(super) fn new(now: Instant, stall_after: Duration) -> Self {
-        Self { look_at: now + stall_after / 2, warned: None }
+        Self { look_at: now + stall_after / 2, warned: None, starves_at: None }
     }
 }
 
@@ -50,7 +53,40 @@ impl Consumer {
     pub(super) fn watch_at(&self) -> Option<Instant> {
         let look = (!self.positions.is_empty() && !self.closing).then_some(self.watchdog.look_at);
         let evicted = self.evicts_at().filter(|at| self.watchdog.warned != Some(*at));
-        look.into_iter().chain(evicted.map(|at| at - self.config.max_poll_interval / 4)).min()
+        let told = evicted.map(|at| at - self.config.max_poll_interval / 4);
+        look.into_iter().chain(told).chain(self.watchdog.starves_at).min()
+    }
+
+    /// Whether nothing is left to deliver, and what is held leaves no room to fetch more.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.fetch.is_spent() && !self.has_next()
+    }
+
+    /// The application waits. If it has taken the last of the memory itself, it is told after a while.
+    pub(super) fn starve(&mut self, now: Instant) {
+        if self.fetch.is_spent() {
+            let at = now + self.cluster.config.default_api_timeout;
+            self.watchdog.starves_at.get_or_insert(at);
+        }
+    }
+
+    /// The application has got records.
+    pub(super) fn feed(&mut self) {
+        self.watchdog.starves_at = None;
+    }
+
+    fn complain_of_hunger(&mut self, now: Instant) {
+        if self.watchdog.starves_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.watchdog.starves_at = None;
+        let awaited = self.waiting || self.positions.values().any(|position| position.awaited);
+        if awaited && self.is_starved() {
+            let budget = self.config.fetch_buffer_bytes;
+            let what = "is full of records that the application holds or has paused: nothing more is fetched";
+            let error = Error::new(ErrorKind::BufferFull, format!("fetch.buffer.bytes ({budget}) {what}"));
+            self.failures.push_back(Failure { lease: None, error });
+        }
     }
 
     fn evicts_at(&self) -> Option<Instant> {
@@ -59,6 +95,7 @@ impl Consumer {
     }
 
     pub(super) fn watch(&mut self, now: Instant) {
+        self.complain_of_hunger(now);
         if let Some(at) = self.evicts_at()
             && self.watchdog.warned != Some(at)
             && at <= now + self.config.max_poll_interval / 4

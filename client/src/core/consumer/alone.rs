@@ -520,7 +520,7 @@ impl Run {
         if member.reading.as_ref().is_some_and(|(chunk, next)| chunk.end == Some(*next))
             && let Some((chunk, _)) = member.reading.take()
         {
-            member.machine.finished_chunk(&chunk, 0);
+            member.machine.finished_chunk(&chunk.partition, &chunk.lease, 0);
         }
         if member.reading.is_none() {
             member.machine.attention.ask();

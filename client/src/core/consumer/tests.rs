@@ -1,5 +1,6 @@
 //! A consumer's machine, answer by answer: what it asks for, from where, and when again.
 
+mod budget;
 mod standing;
 
 use bytes::BytesMut;
