@@ -2,7 +2,7 @@
 
 use crate::broker::Broker;
 use crate::core::sessions::Sessions;
-use crate::core::settings::{Honoured, SettingError, Settings, TopicSettings};
+use crate::core::settings::{Honoured, SettingError, Settings};
 use crate::core::topics::is_legal_name;
 use crate::core::{Cluster, Node, group, transactions};
 use crate::tcp::TestBroker;
@@ -230,6 +230,7 @@ fn create_topic(cluster: &mut Cluster, name: &str, partitions: i32) -> Result<()
     }
     let replicas = cluster.replication_factor(cluster.settings.replication_factor);
     let assignment = cluster.assign(partitions, replicas);
-    cluster.create_topic(Str::from(name), assignment, TopicSettings::default());
+    let settings = cluster.plain_settings();
+    cluster.create_topic(Str::from(name), assignment, settings);
     Ok(())
 }

@@ -151,12 +151,14 @@ impl Broker {
         partition: i32,
         is_wanted: impl Fn(&Partition, &BatchHeader) -> bool,
     ) -> Result<Vec<LogRecord>, RecordError> {
+        let mut start_offset = 0;
         let stored = self.shared.with(|cluster, _| {
             let partition = cluster.topics.partition_mut(topic, partition)?;
-            let entries: Vec<_> = partition.log.entries().copied().collect();
+            let entries: Vec<_> = partition.log.batches().collect();
+            start_offset = partition.log.start_offset();
             let mut stored = Vec::new();
             for entry in entries {
-                let batch = partition.log.batch(entry);
+                let Ok(batch) = partition.log.batch(entry) else { continue };
                 let header = BatchHeader::parse(&batch);
                 if header.is_ok_and(|header| !header.control && is_wanted(partition, &header)) {
                     stored.push(batch);
@@ -169,6 +171,7 @@ impl Broker {
         for batch in stored.unwrap_or_default().iter().flat_map(batches) {
             let mut open = batch?.open(&mut decompressor, DECOMPRESSED_BYTES_MAX)?;
             let header = *open.header();
+            open.skip_to(start_offset)?;
             while let Some(record) = open.next()? {
                 let delta = i32::try_from(record.offset - header.base_offset).unwrap_or_default();
                 records.push(LogRecord {

@@ -137,13 +137,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let Some(call) = Call::decode(key, version, request) else {
             return self.refuse_unserved(&header).await;
         };
-        let call = call.map_err(|source| Ended::Body { key, version, source })?;
+        let mut call = call.map_err(|source| Ended::Body { key, version, source })?;
         if !is_served {
             let answer = call.refuse(ErrorCode::UNSUPPORTED_VERSION);
             return self.write_answer(&header, answer, After::default()).await;
         }
         let client_id = header.client_id.clone().unwrap_or_default();
         let caller = Caller { node: self.node, version, client_id, host: self.host.clone() };
+        if let Call::Produce(produced) = &mut call {
+            let rules = self.shared.with(|cluster, now| cluster.rules(now, version, produced));
+            rules.into_iter().for_each(|rules| produced.obey(rules));
+        }
         let (failed, after) = self.suffer(&caller, &call).await?;
         if let Some(delay) = after.late {
             let shared = self.shared.clone();

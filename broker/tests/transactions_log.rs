@@ -3,7 +3,7 @@
 
 mod wire;
 
-use ottla_broker::Broker;
+use ottla_broker::{Broker, Builder};
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::*;
 use ottla_protocol::records::{ControlKind, ControlRecord, DECOMPRESSED_BYTES_MAX, Decompressor, batches};
@@ -14,8 +14,14 @@ use wire::*;
 
 const NONE: ErrorCode = ErrorCode::NONE;
 
+/// Markers are of today and records of 1970: nothing is to be closed or deleted for that.
+fn builder() -> Builder {
+    let never = i64::MAX.to_string();
+    Broker::builder().setting("log.roll.ms", &*never).setting("log.retention.ms", "-1").topic("t", 1)
+}
+
 async fn wired() -> (Broker, Wire) {
-    let broker = Broker::builder().topic("t", 1).build().unwrap();
+    let broker = builder().build().unwrap();
     for id in ["x", "y"] {
         broker.transaction_coordinator(id);
     }
@@ -260,7 +266,7 @@ async fn the_producers_of_a_partition_are_described_with_their_open_transactions
 
 #[tokio::test(start_paused = true)]
 async fn transactions_stay_open_when_the_leader_changes() {
-    let broker = Broker::builder().nodes(2).topic("t", 1).build().unwrap();
+    let broker = builder().nodes(2).build().unwrap();
     broker.transaction_coordinator("x");
     broker.move_transaction_coordinator("x", 1).unwrap();
     broker.move_leader("t", 0, 1).unwrap();

@@ -7,7 +7,6 @@
 
 use super::{Caller, Refuse};
 use crate::core::coordinator::Coordinated;
-use crate::core::settings::TopicSettings;
 use crate::core::topics::{Partition, Topic, is_legal_name};
 use crate::core::{Cluster, Now};
 use ottla_protocol::api::ApiKey;
@@ -134,7 +133,8 @@ impl Cluster {
         }
         let replicas = self.replication_factor(self.settings.replication_factor);
         let assignment = self.assign(self.settings.partitions, replicas);
-        self.create_topic(Str::from(&*name), assignment, TopicSettings::default());
+        let settings = self.plain_settings();
+        self.create_topic(Str::from(&*name), assignment, settings);
         self.topics.get(&name).map_or_else(
             || no_topic(asked, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
             |topic| self.describe_topic(topic),

@@ -200,7 +200,8 @@ impl Cluster {
         }
         let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0).min(room);
         let limit = if waiting.committed { answer.last_stable_offset } else { end };
-        let (records, next) = partition.log.read(wanted.offset..limit, bytes_max, oversize_first);
+        let read = partition.log.read(wanted.offset..limit, bytes_max, oversize_first);
+        let Ok((records, next)) = read else { return failed(place, ErrorCode::KAFKA_STORAGE_ERROR) };
         if waiting.committed {
             let next = if records.is_empty() { i64::MIN } else { next };
             let aborted = partition
@@ -326,7 +327,7 @@ fn asked(version: i16, request: &FetchRequest) -> Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::settings::{Settings, TopicSettings};
+    use crate::core::settings::Settings;
     use crate::core::{Cluster, Node};
     use std::time::Instant;
 
@@ -341,7 +342,8 @@ mod tests {
             sessions: crate::core::sessions::Sessions::default(),
         };
         cluster.nodes.insert(1, node);
-        cluster.create_topic(Str::from("t"), vec![vec![1]], TopicSettings::default());
+        let settings = cluster.plain_settings();
+        cluster.create_topic(Str::from("t"), vec![vec![1]], settings);
         let now = Now { at: Instant::now(), wall_ms: 0 };
         let caller = Caller { node: 1, version: 12, client_id: Str::default(), host: Str::default() };
         let partitions = vec![FetchPartition { partition_max_bytes: 1, ..FetchPartition::default() }];

@@ -16,6 +16,7 @@ pub(crate) mod offsets;
 pub(crate) mod produce;
 pub(crate) mod producer_id;
 pub(crate) mod records;
+pub(crate) mod rules;
 pub(crate) mod topics;
 pub(crate) mod transaction_offsets;
 pub(crate) mod transaction_views;

@@ -8,7 +8,7 @@
 
 use super::fetch::READ_COMMITTED;
 use super::{Caller, Refuse};
-use crate::core::log::Entry;
+use crate::core::log::Located;
 use crate::core::topics::Partition;
 use crate::core::{Cluster, Now, check_leader_epoch};
 use ottla_protocol::api::ApiKey;
@@ -167,27 +167,39 @@ type Found = Option<(i64, i64, i32)>;
 
 /// The first record that is not older than `timestamp`.
 fn find_time(partition: &mut Partition, timestamp: i64) -> Result<Found, ErrorCode> {
-    let entry = partition.log.entries().find(|entry| entry.max_timestamp >= timestamp).copied();
-    entry.map_or(Ok(None), |entry| find_in(partition, entry, timestamp))
+    let Some(first) = partition.log.at_time(timestamp) else { return Ok(None) };
+    // What lies before the start of the log does not count, and the next may be in any batch behind.
+    let mut offset = first.entry.base_offset.max(partition.log.start_offset());
+    while let Some(at) = partition.log.at(offset) {
+        let found = find_in(partition, at, timestamp)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        offset = at.entry.last_offset + 1;
+    }
+    Ok(None)
 }
 
 fn find_largest_timestamp(partition: &mut Partition) -> Result<Found, ErrorCode> {
-    // Of equal timestamps the first counts; `max_by_key` would return the last.
-    let largest = partition.log.entries().rev().max_by_key(|entry| entry.max_timestamp).copied();
-    largest.map_or(Ok(None), |entry| find_in(partition, entry, entry.max_timestamp))
+    let largest = partition.log.largest_timestamp();
+    largest.map_or(Ok(None), |timestamp| find_time(partition, timestamp))
 }
 
 /// The first record of a batch that is not older than `timestamp`.
-fn find_in(partition: &mut Partition, entry: Entry, timestamp: i64) -> Result<Found, ErrorCode> {
+fn find_in(partition: &mut Partition, at: Located, timestamp: i64) -> Result<Found, ErrorCode> {
     let corrupt = |_| ErrorCode::CORRUPT_MESSAGE;
-    let epoch = partition.epoch_of(entry.base_offset);
-    let batch = Batch::parse(partition.log.batch(entry)).map_err(corrupt)?;
-    if batch.header().timestamp_type == TimestampType::LogAppend {
-        let first = entry.base_offset.max(partition.log.start_offset());
-        return Ok(Some((first, entry.max_timestamp, epoch)));
+    let start = partition.log.start_offset();
+    let bytes = partition.log.batch(at).map_err(|_| ErrorCode::KAFKA_STORAGE_ERROR)?;
+    let batch = Batch::parse(bytes).map_err(corrupt)?;
+    let header = *batch.header();
+    if header.max_timestamp < timestamp {
+        return Ok(None);
+    }
+    let epoch = header.partition_leader_epoch;
+    if header.timestamp_type == TimestampType::LogAppend {
+        return Ok(Some((header.base_offset.max(start), header.max_timestamp, epoch)));
     }
     let mut open = batch.open(&mut Decompressor::new(), DECOMPRESSED_BYTES_MAX).map_err(corrupt)?;
-    let start = partition.log.start_offset();
     while let Some(record) = open.next().map_err(corrupt)? {
         if record.timestamp >= timestamp && record.offset >= start {
             return Ok(Some((record.offset, record.timestamp, epoch)));

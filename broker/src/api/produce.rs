@@ -1,17 +1,19 @@
 //! Produce: appends one batch to each of the partitions named.
 //!
-//! Versions 3 to 13. Honoured: acks (-1, 0, 1), idempotence, min.insync.replicas, message.max.bytes, append time, leader
-//! hints (KIP-951), topic ids (13), transactions: the first batch of one in a partition is let in by the coordinator, which
+//! Versions 3 to 13. Honoured: acks (-1, 0, 1), idempotence, min.insync.replicas, message.max.bytes, times (append time,
+//! and how far those of producers may lie from it), compression.type, keys in compacted topics, leader hints (KIP-951), topic ids (13), transactions: the first batch of one in a partition is let in by the coordinator, which
 //! up to version 11 must have been told of the partition before, and from 12 on adds it (KIP-890). Ignored: the timeout,
 //! because replicas share the log and are never waited for. Refused: batches older than magic 2.
 //!
-//! The batches are checked (format, checksum, counts) when the request is read, before the lock of the cluster is taken;
-//! what is decided under it is only who leads and whether the sequence fits.
+//! The batches are checked (format, checksum, counts) when the request is read, before the lock of the cluster is taken, and
+//! opened after that only where a topic asks for it ([`Produced::obey`]); what is decided under the lock is only who leads and
+//! whether the sequence fits.
 
+use super::rules::{Refused, Rules};
 use super::{Caller, Refuse};
 use crate::core::log::Appended;
 use crate::core::producers::{Sequenced, Verdict};
-use crate::core::settings::TimestampType;
+use crate::core::settings::{TimestampType, TopicSettings};
 use crate::core::topics::{Partition, Topic};
 use crate::core::verification::Support;
 use crate::core::{Cluster, Handled, Now};
@@ -20,13 +22,8 @@ use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
     LeaderIdAndEpoch, ProduceRequest, ProduceResponse, ProducedPartition, ProducedTopic,
 };
-use ottla_protocol::records::{
-    Batch, BatchHeader, Compression, RecordError, set_base_offset, set_leader_epoch, set_log_append_time,
-};
+use ottla_protocol::records::{Batch, BatchHeader, Compression, RecordError};
 use ottla_protocol::wire::{RecordSet, Str};
-
-/// The error code of a refused batch, with a sentence for the log of the client.
-type Refused = (ErrorCode, Option<Str>);
 
 /// A Produce request whose batches have been checked.
 #[derive(Debug, Clone)]
@@ -68,7 +65,7 @@ impl From<ProduceRequest> for Produced {
 
 /// What can be said of a batch without knowing the partition it is for.
 fn check(records: &RecordSet) -> Result<Batch, Refused> {
-    let invalid = |reason: &'static str| (ErrorCode::INVALID_RECORD, Some(Str::from_static(reason)));
+    let invalid = |reason: &'static str| Refused::saying(ErrorCode::INVALID_RECORD, Str::from_static(reason));
     let Some(bytes) = records.as_ref().filter(|bytes| !bytes.is_empty()) else {
         return Err(invalid("a Produce request must have one record batch per partition"));
     };
@@ -83,12 +80,12 @@ fn check(records: &RecordSet) -> Result<Batch, Refused> {
     Ok(batch)
 }
 
-fn refused(error: RecordError) -> Refused {
+pub(super) fn refused(error: RecordError) -> Refused {
     let code = match error {
         RecordError::Short { .. } | RecordError::Checksum { .. } => ErrorCode::CORRUPT_MESSAGE,
         _ => ErrorCode::INVALID_RECORD,
     };
-    (code, Some(Str::from(error.to_string())))
+    Refused::saying(code, Str::from(error.to_string()))
 }
 
 impl Refuse for Produced {
@@ -101,18 +98,57 @@ impl Refuse for Produced {
             partition_responses: topic
                 .partition_data
                 .iter()
-                .map(|it| failed(it.index, (code, None)))
+                .map(|it| failed(it.index, code.into()))
                 .collect(),
         });
         ProduceResponse { responses: topics.collect(), ..ProduceResponse::default() }
     }
 }
 
-fn failed(index: i32, (error_code, error_message): Refused) -> ProducedPartition {
-    ProducedPartition { index, error_code, error_message, base_offset: -1, ..ProducedPartition::default() }
+fn failed(index: i32, refused: Refused) -> ProducedPartition {
+    ProducedPartition {
+        index,
+        error_code: refused.code,
+        error_message: refused.message,
+        record_errors: refused.records,
+        base_offset: -1,
+        ..ProducedPartition::default()
+    }
+}
+
+impl Produced {
+    /// Checks and rewrites the batches as their topics ask. Without the lock of the cluster.
+    pub(crate) fn obey(&mut self, rules: Vec<Rules>) {
+        for (batch, rules) in self.batches.iter_mut().zip(rules) {
+            if let Ok(sent) = batch {
+                *batch = rules.obeyed(sent.clone());
+            }
+        }
+    }
 }
 
 impl Cluster {
+    /// What the topics of a request ask of its batches; nothing when all of them can stay closed.
+    pub(crate) fn rules(&self, now: Now, version: i16, call: &Produced) -> Option<Vec<Rules>> {
+        let topics = call.request.topic_data.iter().flat_map(|topic| {
+            let name = match version {
+                ..=12 => Some(&topic.name),
+                _ => self.topics.name_of(topic.topic_id),
+            };
+            let settings = name.and_then(|name| Some(&self.topics.get(name)?.settings));
+            topic.partition_data.iter().map(move |partition| (name, settings, partition.index))
+        });
+        let rules =
+            topics.zip(&call.batches).map(|((name, settings, index), batch)| match (settings, batch) {
+                (Some(settings), Ok(batch)) => Rules::of(settings, batch.header(), now.wall_ms, || {
+                    format!("{}-{index}", name.map_or("", |name| &**name))
+                }),
+                _ => Rules::default(),
+            });
+        let rules: Vec<Rules> = rules.collect();
+        rules.iter().any(|rules| *rules != Rules::default()).then_some(rules)
+    }
+
     pub(crate) fn produce(&mut self, now: Now, caller: &Caller, call: Produced) -> Handled {
         let acks = call.request.acks;
         if !matches!(acks, -1..=1) {
@@ -134,7 +170,7 @@ impl Cluster {
             for partition in topic.partition_data {
                 let batch = batches.next().expect("one batch was checked for each partition");
                 let appended = match (&name, batch) {
-                    (None, _) => Err((ErrorCode::UNKNOWN_TOPIC_ID, None)),
+                    (None, _) => Err(ErrorCode::UNKNOWN_TOPIC_ID.into()),
                     (_, Err(refused)) => Err(refused),
                     (Some(name), Ok(batch)) => {
                         let sent = Sent { acks, transactional_id: transactional_id.as_ref(), batch: &batch };
@@ -170,7 +206,7 @@ impl Cluster {
         sent: &Sent<'_>,
     ) -> Result<ProducedPartition, Refused> {
         let batch = sent.batch;
-        let refuse = |code| Err((code, None));
+        let refuse = |code: ErrorCode| Err(code.into());
         if let Some(code) = self.faults.on_partition(ApiKey::PRODUCE, caller.node, topic, index) {
             return refuse(code);
         }
@@ -186,27 +222,26 @@ impl Cluster {
         if partition.leader != Some(caller.node) {
             return refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
-        self.let_in(now, caller, topic, index, sent).map_err(|code| (code, None))?;
+        self.let_in(now, caller, topic, index, sent)?;
         let Some(found) = self.topics.get(topic) else {
             return refuse(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         };
-        let in_sync_min = found.settings.min_insync_replicas.unwrap_or(self.settings.min_insync_replicas);
+        let in_sync_min = found.settings.min_insync_replicas;
         let in_sync = found.partition(index).map_or(0, |partition| self.in_sync(partition).len());
         if sent.acks == -1 && in_sync < in_sync_min {
             return refuse(ErrorCode::NOT_ENOUGH_REPLICAS);
         }
-        self.check_batch(found, caller.version, batch)?;
-        let timestamps = found.settings.timestamp_type.unwrap_or(self.settings.timestamp_type);
-        let append_time = (timestamps == TimestampType::LogAppendTime).then_some(now.wall_ms);
-        let Some(partition) = self.topics.partition_mut(topic, index) else {
+        check_batch(found, caller.version, batch)?;
+        let Some((settings, partition)) = self.topics.parts_mut(topic, index) else {
             return refuse(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         };
         partition.forget_idle_producers(now.at.checked_sub(self.settings.producer_expiration));
         let before = partition.readable();
-        let written = write(partition, batch, now, append_time).map_err(|code| (code, None))?;
+        let written = write(partition, batch, now, settings)?;
         let log_start_offset = partition.log.start_offset();
         if written.is_new {
             self.wake_readers(topic, index, before);
+            self.wrote(now, topic);
         }
         Ok(ProducedPartition {
             index,
@@ -247,17 +282,6 @@ impl Cluster {
         })
     }
 
-    fn check_batch(&self, topic: &Topic, version: i16, batch: &Batch) -> Result<(), Refused> {
-        let header = batch.header();
-        if version < 7 && header.compression == Compression::Zstd {
-            return Err((ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, None));
-        }
-        if batch.bytes().len() > topic.settings.message_bytes_max.unwrap_or(self.settings.message_bytes_max) {
-            return Err((ErrorCode::MESSAGE_TOO_LARGE, None));
-        }
-        Ok(())
-    }
-
     fn leader_hint(&self, answer: &ProducedPartition, topic: Option<&Str>) -> LeaderIdAndEpoch {
         let partition = topic.and_then(|topic| self.topics.get(topic)?.partition(answer.index));
         match partition {
@@ -265,6 +289,17 @@ impl Cluster {
             _ => LeaderIdAndEpoch::default(),
         }
     }
+}
+
+fn check_batch(topic: &Topic, version: i16, batch: &Batch) -> Result<(), Refused> {
+    let header = batch.header();
+    if version < 7 && header.compression == Compression::Zstd {
+        return Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE.into());
+    }
+    if batch.bytes().len() > topic.settings.message_bytes_max {
+        return Err(ErrorCode::MESSAGE_TOO_LARGE.into());
+    }
+    Ok(())
 }
 
 /// A batch as it was sent.
@@ -286,8 +321,9 @@ fn write(
     partition: &mut Partition,
     batch: &Batch,
     now: Now,
-    append_time: Option<i64>,
-) -> Result<Written, ErrorCode> {
+    settings: &TopicSettings,
+) -> Result<Written, Refused> {
+    let append_time = (settings.timestamp_type == TimestampType::LogAppendTime).then_some(now.wall_ms);
     let header = batch.header();
     let sequenced = sequenced(header);
     let producer_id = header.producer_id;
@@ -295,7 +331,7 @@ fn write(
     if let Some(sequenced) = sequenced {
         match partition.producers.judge(sequenced) {
             Verdict::Next => {}
-            Verdict::Refused(code) => return Err(code),
+            Verdict::Refused(code) => return Err(code.into()),
             Verdict::Duplicate(of) => {
                 return Ok(Written {
                     base_offset: of.base_offset,
@@ -306,19 +342,14 @@ fn write(
         }
     }
     if is_open && !header.transactional {
-        return Err(ErrorCode::INVALID_TXN_STATE);
+        return Err(ErrorCode::INVALID_TXN_STATE.into());
     }
     let what = Appended {
         offsets: header.last_offset_delta + 1,
         max_timestamp: append_time.unwrap_or(header.max_timestamp),
     };
-    let epoch = partition.leader_epoch;
-    let base_offset = partition.log.append(batch.bytes(), what, |stored, base_offset| {
-        let stamped = set_base_offset(stored, base_offset)
-            .and_then(|()| set_leader_epoch(stored, epoch))
-            .and_then(|()| append_time.map_or(Ok(()), |time| set_log_append_time(stored, time)));
-        debug_assert!(stamped.is_ok(), "the header was parsed, so it is there");
-    });
+    let appended = partition.append(batch.bytes(), what, append_time, now, settings);
+    let base_offset = appended.map_err(|error| storage_failed(&error))?;
     let append_time = append_time.unwrap_or(-1);
     if let Some(sequenced) = sequenced {
         partition.producers.remember(sequenced, base_offset, append_time, now);
@@ -326,7 +357,14 @@ fn write(
     if header.transactional {
         partition.stability.wrote(producer_id, base_offset);
     }
+    // It is in the log and remembered: a retry finds it there.
+    partition.log.flush_if_due(now.wall_ms, settings).map_err(|error| storage_failed(&error))?;
     Ok(Written { base_offset, append_time, is_new: true })
+}
+
+fn storage_failed(error: &std::io::Error) -> Refused {
+    let message = Str::from(format!("the log cannot be written: {error}"));
+    Refused::saying(ErrorCode::KAFKA_STORAGE_ERROR, message)
 }
 
 fn sequenced(header: &BatchHeader) -> Option<Sequenced> {

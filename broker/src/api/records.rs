@@ -63,7 +63,7 @@ impl Cluster {
         if !(0..=end).contains(&before) {
             return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
         }
-        partition.log.delete_before(before);
+        partition.delete_before(before).map_err(|_| ErrorCode::KAFKA_STORAGE_ERROR)?;
         let low_watermark = partition.log.start_offset();
         Ok(DeletedRecordsPartition { partition_index: index, low_watermark, error_code: ErrorCode::NONE })
     }

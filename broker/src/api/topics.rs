@@ -5,7 +5,7 @@
 //! or by id, but for the timeout. Any node answers, as with KRaft.
 
 use super::{Caller, Refuse};
-use crate::core::settings::{PARTITIONS_MAX, TopicSettings};
+use crate::core::settings::{Given, PARTITIONS_MAX, TopicSettings};
 use crate::core::topics::is_legal_name;
 use crate::core::{Cluster, Now};
 use ottla_protocol::error_code::ErrorCode;
@@ -87,7 +87,7 @@ impl Cluster {
     ) -> Result<CreatableTopicResult, Refused> {
         self.check_name(&asked.name)?;
         let replicas = if asked.assignments.is_empty() { self.spread(asked)? } else { self.assigned(asked)? };
-        let settings = topic_settings(&asked.configs)?;
+        let settings = self.asked_settings(&asked.configs)?;
         let configs = settings.given.iter().map(|(name, value)| CreatedTopicConfig {
             name: Str::from(&**name),
             value: Some(Str::from(&**value)),
@@ -201,6 +201,17 @@ impl Cluster {
         DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() }
     }
 
+    fn asked_settings(&self, configs: &[CreatableTopicConfig]) -> Result<TopicSettings, Refused> {
+        let mut given = Given::new();
+        for config in configs {
+            let value = config.value.as_deref();
+            let value =
+                value.ok_or_else(|| (ErrorCode::INVALID_CONFIG, format!("{} has no value", config.name)))?;
+            given.insert(config.name.to_string(), value.to_string());
+        }
+        self.topic_settings(given).map_err(|error| (ErrorCode::INVALID_CONFIG, error.to_string()))
+    }
+
     fn delete_stated(&mut self, now: Now, topic: &DeleteTopicState) -> DeletedTopic {
         match (&topic.name, topic.topic_id) {
             (Some(name), Uuid::ZERO) => self.delete_named(now, name),
@@ -223,15 +234,4 @@ impl Cluster {
             },
         }
     }
-}
-
-fn topic_settings(configs: &[CreatableTopicConfig]) -> Result<TopicSettings, Refused> {
-    let mut settings = TopicSettings::default();
-    for config in configs {
-        let value = config.value.as_deref();
-        let value =
-            value.ok_or_else(|| (ErrorCode::INVALID_CONFIG, format!("{} has no value", config.name)))?;
-        settings.set(&config.name, value).map_err(|error| (ErrorCode::INVALID_CONFIG, error.to_string()))?;
-    }
-    Ok(settings)
 }

@@ -3,12 +3,16 @@
 //! Groups belong to `__consumer_offsets`, transactional ids to `__transaction_state`. Both topics come into being when they
 //! are first asked for, and hold no records: what a coordinator stores survives its node, as a log would.
 
-use super::settings::{CoordinatorTopic, TopicSettings};
+use super::settings::CoordinatorTopic;
 use super::topics::{OFFSETS_TOPIC, Partition, TRANSACTIONS_TOPIC};
 use super::{Cluster, Now};
 use crate::api::Caller;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::wire::Str;
+
+/// What the topics of coordinators override, as in Kafka.
+const OVERRIDES: [(&str, &str); 3] =
+    [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
 
 /// What has a coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +39,9 @@ impl Cluster {
             let CoordinatorTopic { partitions, replication_factor } = *self.coordinator_topic(of);
             let replicas = self.replication_factor(replication_factor);
             let assignment = self.assign(partitions, replicas);
-            self.create_topic(Str::from_static(of.topic()), assignment, TopicSettings::default());
+            let given = OVERRIDES.map(|(name, value)| (name.to_string(), value.to_string()));
+            let settings = self.topic_settings(given.into()).unwrap_or_else(|_| self.plain_settings());
+            self.create_topic(Str::from_static(of.topic()), assignment, settings);
         }
         self.known_coordinator(of)
     }

@@ -10,14 +10,14 @@ use super::coordinator::Coordinated;
 use super::group::Timer;
 use super::log::Appended;
 use super::producers::{Marker, fresh_id};
-use super::topics::{OFFSETS_TOPIC, Partition};
+use super::topics::OFFSETS_TOPIC;
 use super::transactions::{Identity, Place, Protocol, State};
 use super::{Cluster, Now};
 use crate::faults::Effect;
 use bytes::{Bytes, BytesMut};
 use ottla_protocol::api::ApiKey;
 use ottla_protocol::error_code::ErrorCode;
-use ottla_protocol::records::{BatchBuilder, ControlRecord, Stamp, set_base_offset, set_leader_epoch, stamp};
+use ottla_protocol::records::{BatchBuilder, ControlRecord, Stamp, stamp};
 use ottla_protocol::wire::Str;
 use std::time::Duration;
 
@@ -123,11 +123,16 @@ impl Cluster {
             bumped: transaction.protocol() == Protocol::V2,
         };
         let mut missing = std::mem::take(&mut transaction.partitions);
-        // What is refused for another reason than its leader will never be accepted.
+        let mut again = false;
+        // What is refused for another reason than its leader or its disk will never be accepted.
         missing.retain(|(topic, index)| {
             let written = self.append_marker(now, topic, *index, marker, committed);
-            written == Err(ErrorCode::NOT_LEADER_OR_FOLLOWER)
+            again |= written == Err(ErrorCode::KAFKA_STORAGE_ERROR);
+            matches!(written, Err(ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::KAFKA_STORAGE_ERROR))
         });
+        if again {
+            self.timers.set(Timer::Markers(id.clone()), now.at + RETRY_AFTER);
+        }
         if let Ok(transaction) = self.transactions.known(id) {
             transaction.partitions = missing;
             if transaction.partitions.is_empty() {
@@ -145,23 +150,28 @@ impl Cluster {
         marker: Marker,
         committed: bool,
     ) -> Result<(), ErrorCode> {
-        let partition =
-            self.topics.partition_mut(topic, index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let (settings, partition) =
+            self.topics.parts_mut(topic, index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         if partition.leader.is_none() {
             return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         let is_open = partition.stability.opened_at(marker.producer_id).is_some();
         partition.producers.check_marker(marker, is_open)?;
-        partition.producers.remember_marker(marker, now);
         if &**topic == OFFSETS_TOPIC {
+            partition.producers.remember_marker(marker, now);
             partition.stability.ended(marker.producer_id, 0, true);
             self.end_pending_offsets(index, marker.producer_id, committed);
             return Ok(());
         }
         let before = partition.readable();
-        let offset = append_control_batch(partition, &control_batch(now, marker, committed), now);
+        let what = Appended { offsets: 1, max_timestamp: now.wall_ms };
+        let batch = control_batch(now, marker, committed);
+        let appended = partition.append(&batch, what, None, now, settings);
+        let offset = appended.map_err(|_| ErrorCode::KAFKA_STORAGE_ERROR)?;
+        partition.producers.remember_marker(marker, now);
         partition.stability.ended(marker.producer_id, offset, committed);
         self.wake_readers(topic, index, before);
+        self.wrote(now, topic);
         Ok(())
     }
 
@@ -196,13 +206,4 @@ fn control_batch(now: Now, marker: Marker, committed: bool) -> Bytes {
     let stamped = stamp(&mut batch, &fields);
     debug_assert!(stamped.is_ok(), "the builder left room for the header");
     batch.freeze()
-}
-
-fn append_control_batch(partition: &mut Partition, batch: &Bytes, now: Now) -> i64 {
-    let epoch = partition.leader_epoch;
-    let what = Appended { offsets: 1, max_timestamp: now.wall_ms };
-    partition.log.append(batch, what, |stored, base_offset| {
-        let stamped = set_base_offset(stored, base_offset).and_then(|()| set_leader_epoch(stored, epoch));
-        debug_assert!(stamped.is_ok(), "the header was written, so it is there");
-    })
 }

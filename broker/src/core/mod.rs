@@ -5,6 +5,7 @@
 //! randomness are handed in, and every map is ordered.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
+mod cleaning;
 pub(crate) mod coordinator;
 pub(crate) mod group;
 pub(crate) mod log;
@@ -32,7 +33,7 @@ use ottla_protocol::wire::Str;
 use parking::Parking;
 use random::Random;
 use sessions::Sessions;
-use settings::{Settings, TopicSettings};
+use settings::{Given, SettingError, Settings, TopicSettings};
 use std::collections::BTreeMap;
 use std::time::Instant;
 use timers::Timers;
@@ -127,6 +128,7 @@ impl Cluster {
             match timer {
                 Timer::Fetch(ticket) => self.parking.wake(ticket),
                 Timer::Transaction(_) | Timer::Markers(_) => self.fire_transaction(now, &timer),
+                Timer::Retention | Timer::Compaction | Timer::Flush => self.fire_cleaning(now, &timer),
                 Timer::Session(..)
                 | Timer::Join(_)
                 | Timer::Sync(_)
@@ -301,6 +303,16 @@ impl Cluster {
         (0..count).map(from).collect()
     }
 
+    /// What holds for a topic that overrides these.
+    pub(crate) fn topic_settings(&self, given: Given) -> Result<TopicSettings, SettingError> {
+        TopicSettings::new(given, &self.settings.given)
+    }
+
+    /// What holds for a topic that overrides nothing.
+    pub(crate) fn plain_settings(&self) -> TopicSettings {
+        self.topic_settings(Given::new()).expect("what the broker was given was checked when it was")
+    }
+
     pub(crate) fn create_topic(
         &mut self,
         name: Str,
@@ -315,7 +327,12 @@ impl Cluster {
     }
 
     pub(crate) fn delete_topic(&mut self, now: Now, name: &str) -> Option<Topic> {
-        let topic = self.topics.remove(name)?;
+        let mut topic = self.topics.remove(name)?;
+        for partition in &mut topic.partitions {
+            if let Err(error) = partition.log.remove() {
+                tracing::error!(topic = name, %error, "cannot delete a log");
+            }
+        }
         for ticket in topic.partitions.iter().flat_map(|partition| &partition.waiting) {
             self.parking.wake(*ticket);
         }

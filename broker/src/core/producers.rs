@@ -159,6 +159,11 @@ impl Producers {
         self.known.get(&producer_id).map(|known| known.epoch)
     }
 
+    /// Where the last batch of a producer begins.
+    pub(crate) fn last_offset_of(&self, producer_id: i64) -> Option<i64> {
+        self.known.get(&producer_id)?.batches.back().map(|batch| batch.base_offset)
+    }
+
     /// The coordinator is asked for the first batch of a transaction.
     pub(crate) fn verify(&mut self, batch: Sequenced, starts_at_zero: bool, now: Now) {
         let fresh = Verifying { epoch: batch.epoch, lowest: batch.first, starts_at_zero, asked: now.at };

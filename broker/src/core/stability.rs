@@ -5,6 +5,7 @@
 //!
 //! Invariant: `aborted` is in the order of the markers, so its last offsets rise.
 
+use ottla_protocol::records::BatchHeader;
 use std::collections::BTreeMap;
 
 /// A transaction that was aborted, as it stands in the log.
@@ -46,6 +47,24 @@ impl Stability {
     /// The first offset that is not decided yet.
     pub(crate) fn first_unstable(&self) -> Option<i64> {
         self.open.values().copied().min()
+    }
+
+    /// Whether a batch belongs to a transaction that was aborted.
+    pub(crate) fn is_aborted(&self, batch: &BatchHeader) -> bool {
+        let offset = batch.base_offset;
+        let mut reaching = self.aborted(offset, offset + 1);
+        batch.transactional && reaching.any(|aborted| aborted.producer_id == batch.producer_id)
+    }
+
+    /// The log begins here now.
+    pub(crate) fn forget_before(&mut self, start: i64) {
+        let gone = self.aborted.partition_point(|it| it.last_offset < start);
+        self.aborted.drain(..gone);
+    }
+
+    /// The markers at these offsets are not there any more. Without them readers could not tell where a transaction ended.
+    pub(crate) fn forget(&mut self, markers: &[i64]) {
+        self.aborted.retain(|it| !markers.contains(&it.last_offset));
     }
 
     /// The aborted transactions with records in `from..to`.

@@ -6,14 +6,16 @@
 //! Invariant: leader epochs of a partition only grow, and a partition has a leader exactly while one of its replicas
 //! is alive.
 
-use super::Ticket;
-use super::log::Log;
+use super::log::compaction::Judge;
+use super::log::{Appended, Log};
 use super::producers::Producers;
 use super::settings::TopicSettings;
 use super::stability::Stability;
-use ottla_protocol::records::BatchHeader;
+use super::{Now, Ticket};
+use ottla_protocol::records::{BatchHeader, set_base_offset, set_leader_epoch, set_log_append_time};
 use ottla_protocol::wire::{Str, Uuid};
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Instant;
 
 /// The topic whose partitions' leaders are the group coordinators.
@@ -100,6 +102,68 @@ impl Partition {
         self.epochs.push((self.leader_epoch, start));
     }
 
+    /// Appends a checked batch, stamped with what the broker decides. `append_time` replaces the times of its records.
+    pub(crate) fn append(
+        &mut self,
+        batch: &[u8],
+        what: Appended,
+        append_time: Option<i64>,
+        now: Now,
+        settings: &TopicSettings,
+    ) -> io::Result<i64> {
+        let epoch = self.leader_epoch;
+        self.log.append(batch, what, now.wall_ms, settings, &mut |stored, base_offset| {
+            let stamped = set_base_offset(stored, base_offset)
+                .and_then(|()| set_leader_epoch(stored, epoch))
+                .and_then(|()| append_time.map_or(Ok(()), |time| set_log_append_time(stored, time)));
+            debug_assert!(stamped.is_ok(), "the header was parsed, so it is there");
+        })
+    }
+
+    /// Deletes what is too old or too much; whether the log begins elsewhere now.
+    pub(crate) fn retain(&mut self, now_ms: i64, settings: &TopicSettings) -> bool {
+        let before = self.log.start_offset();
+        if let Err(error) = self.log.retain(now_ms, settings) {
+            tracing::error!(%error, "cannot delete a segment");
+        }
+        self.start_moved();
+        self.log.start_offset() > before
+    }
+
+    /// Lets the log begin at this offset.
+    pub(crate) fn delete_before(&mut self, offset: i64) -> io::Result<()> {
+        let deleted = self.log.delete_before(offset);
+        self.start_moved();
+        deleted
+    }
+
+    /// Forgets what lies before the start of the log.
+    fn start_moved(&mut self) {
+        let start = self.log.start_offset();
+        self.stability.forget_before(start);
+        let gone = self.epochs.partition_point(|(_, began)| *began <= start).saturating_sub(1);
+        self.epochs.drain(..gone);
+        if let Some((_, began)) = self.epochs.first_mut() {
+            *began = (*began).max(start);
+        }
+    }
+
+    /// Compacts what is decided, if that is worth it.
+    pub(crate) fn compact(&mut self, now_ms: i64, settings: &TopicSettings) {
+        let stable = self.last_stable_offset();
+        let Some(until) = self.log.compactable(stable, now_ms, settings) else { return };
+        let Self { log, stability, producers, .. } = self;
+        let is_aborted = |batch: &BatchHeader| stability.is_aborted(batch);
+        let is_last =
+            |batch: &BatchHeader| producers.last_offset_of(batch.producer_id) == Some(batch.base_offset);
+        let judge = Judge { is_aborted: &is_aborted, is_last: &is_last };
+        let mut gone = Vec::new();
+        if let Err(error) = log.compact(until, &judge, now_ms, settings, &mut gone) {
+            tracing::error!(%error, "cannot compact");
+        }
+        stability.forget(&gone);
+    }
+
     /// The first offset that a reader of committed records does not see yet.
     pub(crate) fn last_stable_offset(&self) -> i64 {
         let unstable = self.stability.first_unstable();
@@ -119,12 +183,7 @@ impl Partition {
 
     /// Whether a reader of committed records gets this batch.
     pub(crate) fn is_committed(&self, batch: &BatchHeader) -> bool {
-        let offset = batch.base_offset;
-        let is_aborted = || {
-            let mut reaching = self.stability.aborted(offset, offset + 1);
-            reaching.any(|aborted| aborted.producer_id == batch.producer_id)
-        };
-        offset < self.last_stable_offset() && !(batch.transactional && is_aborted())
+        batch.base_offset < self.last_stable_offset() && !self.stability.is_aborted(batch)
     }
 
     /// Bytes of the log that readers see: of all records, and of decided ones.
@@ -171,6 +230,12 @@ impl Topics {
         self.by_name.get_mut(topic)?.partition_mut(index)
     }
 
+    /// A partition, and the settings of its topic.
+    pub(crate) fn parts_mut(&mut self, topic: &str, index: i32) -> Option<(&TopicSettings, &mut Partition)> {
+        let topic = self.by_name.get_mut(topic)?;
+        Some((&topic.settings, topic.partitions.get_mut(usize::try_from(index).ok()?)?))
+    }
+
     /// How often a topic came or went.
     pub(crate) fn changes(&self) -> u64 {
         self.changes
@@ -192,6 +257,10 @@ impl Topics {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Topic> {
         self.by_name.values()
     }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Topic> {
+        self.by_name.values_mut()
+    }
 }
 
 /// Whether Kafka allows a topic of this name.
@@ -202,11 +271,13 @@ pub(crate) fn is_legal_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::log::Appended;
+    use super::super::settings::Given;
     use super::*;
 
     fn write(partition: &mut Partition, offsets: i32) {
-        partition.log.append(&[0; 61], Appended { offsets, max_timestamp: 0 }, |_, _| {});
+        let settings = TopicSettings::new(Given::new(), &Given::new()).unwrap();
+        let what = Appended { offsets, max_timestamp: 0 };
+        partition.log.append(&[0; 61], what, 0, &settings, &mut |_, _| {}).unwrap();
     }
 
     fn check_end(partition: &Partition, epoch: i32, expected: Option<(i32, i64)>) {

@@ -87,6 +87,26 @@ impl Default for Stamp {
     }
 }
 
+impl From<&BatchHeader> for Stamp {
+    /// What a parsed header says, as it was written. Compaction's gaps are not in it: see [`super::retain`].
+    fn from(header: &BatchHeader) -> Stamp {
+        Stamp {
+            base_offset: header.base_offset,
+            partition_leader_epoch: header.partition_leader_epoch,
+            compression: header.compression,
+            timestamp_type: header.timestamp_type,
+            transactional: header.transactional,
+            control: header.control,
+            count: header.count,
+            base_timestamp: header.base_timestamp,
+            max_timestamp: header.max_timestamp,
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+        }
+    }
+}
+
 /// Writes header and checksum over the first [`HEADER_BYTES`] bytes of `batch`, which ends with its last record.
 ///
 /// A batch that is sent again is stamped again; its body stays as it is.
@@ -116,6 +136,21 @@ pub fn stamp(batch: &mut [u8], stamp: &Stamp) -> Result<(), RecordError> {
     header[51..53].copy_from_slice(&stamp.producer_epoch.to_be_bytes());
     header[53..57].copy_from_slice(&stamp.base_sequence.to_be_bytes());
     header[57..61].copy_from_slice(&stamp.count.to_be_bytes());
+    put_checksum(batch);
+    Ok(())
+}
+
+/// Gives a stamped batch the offsets that it had before compaction, and says whether its base timestamp is a delete horizon.
+pub(super) fn narrow(
+    batch: &mut [u8],
+    last_offset_delta: i32,
+    delete_horizon: bool,
+) -> Result<(), RecordError> {
+    let header = header_mut(batch)?;
+    let horizon = if delete_horizon { DELETE_HORIZON_BIT } else { 0 };
+    let attributes = i16::from_be_bytes([header[ATTRIBUTES], header[ATTRIBUTES + 1]]) | horizon;
+    header[ATTRIBUTES..23].copy_from_slice(&attributes.to_be_bytes());
+    header[23..27].copy_from_slice(&last_offset_delta.to_be_bytes());
     put_checksum(batch);
     Ok(())
 }

@@ -10,6 +10,7 @@
 
 mod batch;
 mod builder;
+mod compact;
 mod compress;
 mod control;
 mod decompress;
@@ -23,6 +24,7 @@ pub use batch::{
     set_leader_epoch, set_log_append_time, stamp,
 };
 pub use builder::BatchBuilder;
+pub use compact::{recompress, retain};
 pub use compress::{Codec, Compression, CompressionError, Compressor};
 pub use control::{ControlKind, ControlRecord};
 pub use decompress::{DECOMPRESSED_BYTES_MAX, Decompressor};

@@ -27,6 +27,11 @@ impl OpenBatch {
         &self.header
     }
 
+    /// The encoded records, not compressed.
+    pub(super) fn body(&self) -> &Bytes {
+        &self.records
+    }
+
     /// Bytes of the records: of the slice, or of what was decompressed.
     pub fn bytes(&self) -> usize {
         self.records.len()

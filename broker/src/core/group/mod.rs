@@ -46,6 +46,12 @@ pub(crate) enum Timer {
     Transaction(Str),
     /// Transactional id: the markers of its transaction are to be written.
     Markers(Str),
+    /// Logs: what is too old or too much is to be deleted.
+    Retention,
+    /// Logs: keys are to be compacted.
+    Compaction,
+    /// Logs: what `flush.ms` says is to be flushed.
+    Flush,
 }
 
 /// What a group may do to the world around it.
@@ -221,7 +227,12 @@ impl Groups {
             | Timer::Rejoin(group, _)
             | Timer::Resync(group, _)
             | Timer::Patterns(group) => group,
-            Timer::Fetch(_) | Timer::Transaction(_) | Timer::Markers(_) => return,
+            Timer::Fetch(_)
+            | Timer::Transaction(_)
+            | Timer::Markers(_)
+            | Timer::Retention
+            | Timer::Compaction
+            | Timer::Flush => return,
         };
         if let Some(entry) = self.0.get_mut(group) {
             entry.membership.fire(fx, timer);
