@@ -277,6 +277,11 @@ impl Shared {
         self.inner.lock().cluster.settings.request_bytes_max
     }
 
+    /// Whether versions are served that Kafka may still change.
+    pub(crate) fn has_unstable_versions(&self) -> bool {
+        self.inner.lock().cluster.settings.unstable_api_versions
+    }
+
     /// Registers a connection, if the node takes any. It must close when told so.
     pub(crate) fn open(&self, node: i32) -> Option<(u64, Arc<Notify>)> {
         let mut inner = self.inner.lock();

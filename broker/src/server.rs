@@ -53,6 +53,7 @@ pub(crate) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
 ) {
     let Some((id, closed)) = shared.open(node) else { return };
+    let caps = if shared.has_unstable_versions() { caps } else { Some(versions::stable(caps)) };
     let request_bytes_max = shared.request_bytes_max();
     let mut connection = Connection {
         shared: shared.clone(),

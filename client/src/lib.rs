@@ -79,3 +79,5 @@ pub use producer::{
     CloseReport, Deliveries, Delivery, Enqueue, Full, Monitor, Offset, Payload, Previous, Producer,
     RecordMetadata, Topic, Transaction, TransactionTopic, TransactionalProducer,
 };
+#[cfg(feature = "unstable-two-phase-commit")]
+pub use producer::{PreparedState, PreparedTransaction};

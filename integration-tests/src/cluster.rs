@@ -46,6 +46,8 @@ impl SimulatedCluster {
         // A member that dies without a word is soon gone.
         let builder = builder.setting("group.consumer.session.timeout.ms", "6000");
         let builder = builder.setting("group.consumer.heartbeat.interval.ms", "1000");
+        let builder = builder.setting("transaction.two.phase.commit.enable", "true");
+        let builder = builder.setting("unstable.api.versions.enable", "true");
         let broker = builder.world(Arc::new(simulation.clone())).build()?;
         let versions = draw_versions(&mut simulation.random_for("versions"));
         let cluster =

@@ -15,6 +15,8 @@ fn check(name: &str) {
         // A member that dies without a word is soon gone.
         let broker = broker.setting("group.consumer.session.timeout.ms", "3000");
         let broker = broker.setting("group.consumer.heartbeat.interval.ms", "500");
+        let broker = broker.setting("transaction.two.phase.commit.enable", "true");
+        let broker = broker.setting("unstable.api.versions.enable", "true");
         let broker = broker.start().await.expect("free ports");
         let backend = Backend::bundled(broker, 1).expect("an address");
         let ended = tokio::time::timeout(LIMIT, (scenario.run)(backend.clone())).await;
@@ -69,6 +71,7 @@ scenarios! {
     a_commit_that_returns_is_in_the_log
     transactions_of_version_1_are_whole_or_absent
     transactions_of_version_2_are_whole_or_absent
+    prepared_transactions_end_as_they_were_decided
     a_chain_of_pipelines_loses_and_doubles_nothing
     topics_are_created_described_and_deleted
     a_record_that_is_too_large_is_refused_alone

@@ -148,7 +148,7 @@ apis! {
     CreateTopics(CreateTopicsRequest): CreateTopicsRequest, 2..=7 => CreateTopicsResponse, create_topics;
     DeleteTopics(DeleteTopicsRequest): DeleteTopicsRequest, 1..=6 => DeleteTopicsResponse, delete_topics;
     DeleteRecords(DeleteRecordsRequest): DeleteRecordsRequest, 0..=2 => DeleteRecordsResponse, delete_records;
-    InitProducerId(InitProducerIdRequest): InitProducerIdRequest, 0..=5 => InitProducerIdResponse, init_producer_id;
+    InitProducerId(InitProducerIdRequest): InitProducerIdRequest, 0..=6 => InitProducerIdResponse, init_producer_id;
     AddPartitionsToTxn(AddPartitionsToTxnRequest): AddPartitionsToTxnRequest, 0..=5 => AddPartitionsToTxnResponse, add_partitions_to_txn;
     AddOffsetsToTxn(AddOffsetsToTxnRequest): AddOffsetsToTxnRequest, 0..=4 => AddOffsetsToTxnResponse, add_offsets_to_txn;
     EndTxn(EndTxnRequest): EndTxnRequest, 0..=5 => EndTxnResponse, end_txn;

@@ -4,7 +4,7 @@
 //! or node id that is not ours is answered REBOOTSTRAP_REQUIRED (KIP-1242). A version that is too new is answered in
 //! version 0 with UNSUPPORTED_VERSION, by the server, since the body cannot be read. The features are
 //! `group.version` and `transaction.version`; a broker that shows only older versions of the APIs shows the levels that go with
-//! them.
+//! them. Unstable versions are shown with unstable.api.versions.enable only.
 
 use super::{Caller, Refuse, SERVED};
 use crate::core::{Cluster, Now};
@@ -21,6 +21,9 @@ const GROUP_VERSION: &str = "group.version";
 
 /// The feature that says which protocol of transactions clients use.
 const TRANSACTION_VERSION: &str = "transaction.version";
+
+/// Above it InitProducerId is unstable in Apache Kafka 4.4 (KIP-939).
+const INIT_PRODUCER_ID_STABLE: i16 = 5;
 
 impl Refuse for ApiVersionsRequest {
     type Response = ApiVersionsResponse;
@@ -113,6 +116,13 @@ pub(crate) fn narrow(answer: &mut ApiVersionsResponse, caps: &Versions) {
         feature.min_version_level = feature.min_version_level.min(feature.max_version_level);
         feature.max_version_level > 0
     });
+}
+
+/// The same without versions that Kafka may still change.
+pub(crate) fn stable(caps: Option<Versions>) -> Versions {
+    let caps = caps.unwrap_or_default();
+    let (min, max) = caps.get(ApiKey::INIT_PRODUCER_ID).unwrap_or((0, i16::MAX));
+    caps.iter().chain([(ApiKey::INIT_PRODUCER_ID, (min, max.min(INIT_PRODUCER_ID_STABLE)))]).collect()
 }
 
 /// The ranges that are served; `caps` narrows them.

@@ -20,6 +20,9 @@ const NO_EPOCH: i16 = -1;
 /// The last epoch that a producer is given. The one above is kept to fence it with.
 const LAST_EPOCH: i16 = i16::MAX - 1;
 
+/// The timeout of a transaction of two phases (KIP-939): it waits for its decision however long that takes.
+pub(crate) const NO_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// A producer, as it names itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -79,6 +82,11 @@ impl State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Init {
     Ready(Identity),
+    /// A transaction that was prepared stays open, for this producer to end (KIP-939).
+    Kept {
+        producer: Identity,
+        ongoing: Identity,
+    },
     /// A transaction is open: [`Transaction::fence`] it, and let the producer ask again.
     AbortFirst,
 }
@@ -113,7 +121,9 @@ pub(crate) struct Transaction {
     /// Before the last transition.
     previous_id: Option<i64>,
     /// Takes over when the markers are written: the epochs are used up.
-    next_id: Option<i64>,
+    next: Option<Identity>,
+    /// Who alone may end the open transaction, which an instance before it prepared (KIP-939).
+    heir: Option<Identity>,
     /// The epoch before, for a producer that did not hear of the new one. `NO_EPOCH` when another took over.
     last_epoch: i16,
     /// Whose rules the decision followed.
@@ -134,7 +144,8 @@ impl Transaction {
             state: State::Empty,
             now: Identity { producer_id, epoch: NO_EPOCH },
             previous_id: None,
-            next_id: None,
+            next: None,
+            heir: None,
             last_epoch: NO_EPOCH,
             protocol: Protocol::V1,
             timeout,
@@ -179,6 +190,7 @@ impl Transaction {
     pub(crate) fn init(
         &mut self,
         had: Option<Identity>,
+        keep_prepared: bool,
         timeout: Duration,
         at: Instant,
         fresh_id: impl FnOnce() -> i64,
@@ -188,6 +200,11 @@ impl Transaction {
         }
         match self.state {
             State::PrepareCommit | State::PrepareAbort => return Err(ErrorCode::CONCURRENT_TRANSACTIONS),
+            State::Ongoing if keep_prepared => {
+                let producer = self.heir.unwrap_or(self.now).successor(fresh_id);
+                self.heir = Some(producer);
+                return Ok(Init::Kept { producer, ongoing: self.now });
+            }
             State::Ongoing => return Ok(Init::AbortFirst),
             State::Empty | State::CompleteCommit | State::CompleteAbort => {}
         }
@@ -224,7 +241,7 @@ impl Transaction {
         if producer.producer_id != self.now.producer_id {
             return Err(ErrorCode::INVALID_PRODUCER_ID_MAPPING);
         }
-        if producer.epoch != self.now.epoch {
+        if producer.epoch != self.now.epoch || self.heir.is_some() {
             return Err(ErrorCode::PRODUCER_FENCED);
         }
         if self.state.is_prepared() {
@@ -245,7 +262,7 @@ impl Transaction {
         if self.state != State::Ongoing {
             self.become_state(State::Ongoing);
             self.started_ms = Some(wall_ms);
-            self.deadline = Some(at + self.timeout);
+            self.deadline = (self.timeout != NO_TIMEOUT).then(|| at + self.timeout);
             self.used = at;
         }
         self.partitions.extend(partitions);
@@ -271,6 +288,12 @@ impl Transaction {
         fresh_id: impl FnOnce() -> i64,
     ) -> Result<Ended, ErrorCode> {
         let was_open = self.state == State::Ongoing;
+        if was_open && let Some(heir) = self.heir {
+            return match producer == heir {
+                true => Ok(Ended::Now(self.decide_and_bump(commit, fresh_id))),
+                false => Err(ErrorCode::PRODUCER_FENCED),
+            };
+        }
         let ended = match protocol {
             Protocol::V1 => self.end_v1(producer, commit),
             Protocol::V2 => self.end_v2(producer, commit, fresh_id),
@@ -313,13 +336,15 @@ impl Transaction {
         let got_new_id = Some(producer.producer_id) == self.previous_id
             && producer.epoch == LAST_EPOCH
             && self.now.epoch == 0;
-        if producer.producer_id != self.now.producer_id && !got_new_id {
+        // An heir of another id, whose decision is being carried out under the id of the one before.
+        let goes_on = self.next.is_some_and(|next| next == producer.bumped());
+        if producer.producer_id != self.now.producer_id && !got_new_id && !goes_on {
             return Err(ErrorCode::INVALID_PRODUCER_ID_MAPPING);
         }
         let is_retry = was_bumped || got_new_id;
         let fits = match self.state {
             State::Ongoing | State::Empty => producer.epoch == self.now.epoch,
-            State::PrepareCommit | State::PrepareAbort => was_bumped,
+            State::PrepareCommit | State::PrepareAbort => was_bumped || goes_on,
             State::CompleteCommit | State::CompleteAbort => is_retry || producer.epoch == self.now.epoch,
         };
         if !fits {
@@ -346,12 +371,12 @@ impl Transaction {
     /// out, or another instance came.
     pub(crate) fn fence(&mut self, protocol: Protocol, fresh_id: impl FnOnce() -> i64) {
         match protocol {
-            Protocol::V1 => {
+            Protocol::V1 if self.heir.is_none() => {
                 self.now = self.now.bumped();
                 self.last_epoch = NO_EPOCH;
                 self.decide(false, Protocol::V1);
             }
-            Protocol::V2 => {
+            _ => {
                 self.decide_and_bump(false, fresh_id);
             }
         }
@@ -359,11 +384,17 @@ impl Transaction {
 
     /// Decides under an epoch of its own, and says as what the producer goes on.
     fn decide_and_bump(&mut self, commit: bool, fresh_id: impl FnOnce() -> i64) -> Identity {
-        self.next_id = (self.now.epoch >= LAST_EPOCH).then(fresh_id);
+        self.next = match self.heir.take() {
+            Some(heir) if heir.producer_id != self.now.producer_id => Some(heir.successor(fresh_id)),
+            heir => {
+                self.now = heir.unwrap_or(self.now);
+                (self.now.epoch >= LAST_EPOCH).then(|| self.now.successor(fresh_id))
+            }
+        };
         self.last_epoch = self.now.epoch;
         self.now = self.now.bumped();
         self.decide(commit, Protocol::V2);
-        self.next_id.map_or(self.now, |producer_id| Identity { producer_id, epoch: 0 })
+        self.next.unwrap_or(self.now)
     }
 
     fn decide(&mut self, commit: bool, protocol: Protocol) {
@@ -380,8 +411,8 @@ impl Transaction {
             State::PrepareCommit => State::CompleteCommit,
             _ => State::CompleteAbort,
         });
-        if let Some(producer_id) = self.next_id.take() {
-            self.now = Identity { producer_id, epoch: 0 };
+        if let Some(next) = self.next.take() {
+            self.now = next;
         }
     }
 }
@@ -390,6 +421,14 @@ impl Identity {
     /// The next epoch of the same id, if there is one: the last is only for fencing.
     fn bumped(self) -> Self {
         Self { epoch: self.epoch.saturating_add(1), ..self }
+    }
+
+    /// What a producer is given after this: the next epoch, or another id where there is none.
+    fn successor(self, fresh_id: impl FnOnce() -> i64) -> Self {
+        match self.epoch >= LAST_EPOCH {
+            true => Self { producer_id: fresh_id(), epoch: 0 },
+            false => self.bumped(),
+        }
     }
 }
 
@@ -454,7 +493,7 @@ mod tests {
         let init = |transactions: &mut Transactions, id: &str, seconds, expired| {
             transactions.forget_idle(id, expired);
             let transaction = transactions.get_or_create(id, timeout, at(seconds), || 0);
-            let Ok(Init::Ready(producer)) = transaction.init(None, timeout, at(seconds), || 1) else {
+            let Ok(Init::Ready(producer)) = transaction.init(None, false, timeout, at(seconds), || 1) else {
                 panic!("{id} is open")
             };
             producer

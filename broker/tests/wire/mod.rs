@@ -206,6 +206,7 @@ impl Txn {
             transaction_timeout_ms: 60_000,
             producer_id: self.producer_id,
             producer_epoch: self.epoch,
+            ..InitProducerIdRequest::default()
         }
     }
 

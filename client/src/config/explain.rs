@@ -514,6 +514,12 @@ impl Settings for ProducerConfig {
             |c| ms(c.transaction_timeout),
             "longer: longer transactions; a lost producer holds readers of committed records up that long",
         ),
+        line(
+            "transaction.two.phase.commit.enable",
+            "two_phase_commit",
+            |c| c.two_phase_commit.to_string(),
+            "true: something else decides; a lost producer holds readers of committed records up until then",
+        ),
     ];
 
     fn aims(goal: Goal) -> &'static [Aim<Self>] {

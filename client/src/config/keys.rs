@@ -129,7 +129,7 @@ pub(super) const KEYS: &[Key] = &[
     set("partitioner.rack.aware", "false", |d, v| v.flag(&mut d.producer.rack_aware_partitioning)),
     set("transactional.id", "", |d, v| v.name(&mut d.producer.transactional_id)),
     set("transaction.timeout.ms", "60000", |d, v| v.millis(&mut d.producer.transaction_timeout)),
-    only("transaction.two.phase.commit.enable", "false", "transactions of two phases are missing"),
+    set("transaction.two.phase.commit.enable", "false", |d, v| v.flag(&mut d.producer.two_phase_commit)),
     // The consumer.
     set("group.id", "", |d, v| v.name(&mut d.consumer.group_id)),
     set("group.instance.id", "", |d, v| v.name(&mut d.consumer.group_instance_id)),

@@ -126,6 +126,12 @@ settings! {
         /// How long a transaction may be open before the coordinator aborts it (`transaction.timeout.ms`). Default 60 s,
         /// from 1 ms; at most what the broker allows (`transaction.max.timeout.ms`, 15 min).
         transaction_timeout: Duration = Duration::from_secs(60);
+        /// Whether transactions may be [prepared](crate::Transaction#method.prepare), to be ended by what an application decides
+        /// elsewhere (`transaction.two.phase.commit.enable`, KIP-939). They never run out of their time, so
+        /// [`transaction_timeout`](Self::transaction_timeout) must not be set, and a producer that is lost holds readers of
+        /// committed records up until another one ends what it left. Default `false`; needs the feature
+        /// `unstable-two-phase-commit`, and brokers that allow it.
+        two_phase_commit: bool = false;
     } and by hand {
         transactional_id: Option<Str> = None;
         idempotence: bool = true;
@@ -134,6 +140,10 @@ settings! {
         delivery_timeout: Duration = Duration::from_secs(120);
         /// Whether the user said so; only a default may be raised to what the other times add up to.
         delivery_timeout_named: bool = false;
+        /// Whether a property said so; a call is known by its name.
+        transaction_timeout_named: bool = false;
+        /// What an earlier producer of the same transactional id has prepared stays open.
+        keeps_prepared: bool = false;
         partitioner: PartitionerChoice = PartitionerChoice::Scheme(Scheme::Java);
         compression_level: Option<i32> = None;
         /// Who sees every record.
@@ -235,11 +245,30 @@ impl ProducerConfig {
         if self.transactional_id.as_ref().is_some_and(|id| id.is_empty()) {
             found.bad_value("transactional.id", "", "a name that is not empty");
         }
+        self.check_two_phases(&mut found);
         client.weigh(self, &mut found);
         self.settle_codec(&mut found);
         self.settle_idempotence(&mut found);
         self.settle_delivery_timeout(client, &mut found);
         found.finish()
+    }
+
+    fn check_two_phases(&self, found: &mut Findings) {
+        const KEY: &str = "transaction.two.phase.commit.enable";
+        if !self.two_phase_commit {
+            return;
+        }
+        if !cfg!(feature = "unstable-two-phase-commit") {
+            let reason = "the feature unstable-two-phase-commit is off".to_string();
+            found.add(ConfigError::NotCompiledIn { key: KEY, value: "true".to_string(), reason });
+        }
+        if self.transaction_timeout_named || self.called.contains("transaction_timeout") {
+            let reason = "transactions of two phases never run out of their time";
+            found.contradiction(&[KEY, "transaction.timeout.ms"], reason);
+        }
+        if self.transactional_id.is_none() {
+            found.contradiction(&[KEY, "transactional.id"], "only transactions have two phases");
+        }
     }
 
     fn settle_codec(&mut self, found: &mut Findings) {

@@ -157,6 +157,7 @@ impl Draft {
         self.settle_compression(given);
         self.settle_commit(given);
         self.producer.idempotence_named = given.contains_key("enable.idempotence");
+        self.producer.transaction_timeout_named = given.contains_key("transaction.timeout.ms");
         self.producer.delivery_timeout_named = given.contains_key("delivery.timeout.ms");
         if self.ignore_keys && !given.contains_key("partitioner.class") {
             self.producer.partitioner = PartitionerChoice::Scheme(Scheme::JavaIgnoreKeys);

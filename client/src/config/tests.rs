@@ -311,7 +311,6 @@ fn what_is_not_built_yet_is_refused_and_says_so() {
         ("security.protocol", "SASL_SSL"),
         ("sasl.mechanism", "PLAIN"),
         ("ssl.truststore.location", "/tmp/x.jks"),
-        ("transaction.two.phase.commit.enable", "true"),
         ("share.acquire.mode", "record_limit"),
         ("interceptor.classes", "com.example.Audit"),
         ("enable.metrics.push", "true"),
@@ -430,14 +429,29 @@ fn transactions_need_idempotence_and_never_lose_it_to_another_setting() {
     check_accepted(&[id]);
 }
 
-/// Rules 4 and 10: what they are about cannot be asked for yet, and the rest of each pair is not taken without it.
+/// Rule 4.
 #[test]
-fn pairs_of_what_is_not_there_are_refused_by_the_first_of_them() {
-    for (key, value) in
-        [("transaction.two.phase.commit.enable", "true"), ("share.acknowledgement.mode", "explicit")]
-    {
-        check_refused(&[(key, value)], &[&format!("{key} is not supported yet")]);
+fn transactions_of_two_phases_have_no_timeout_and_need_an_id() {
+    let two_phases = ("transaction.two.phase.commit.enable", "true");
+    let id = ("transactional.id", "billing");
+    check_refused(
+        &[two_phases, id, ("transaction.timeout.ms", "60000")],
+        &["transaction.two.phase.commit.enable and transaction.timeout.ms"],
+    );
+    check_refused(&[two_phases], &["transaction.two.phase.commit.enable and transactional.id"]);
+    match cfg!(feature = "unstable-two-phase-commit") {
+        true => check_accepted(&[two_phases, id]),
+        false => check_refused(&[two_phases, id], &["the feature unstable-two-phase-commit is off"]),
     }
+}
+
+/// Rule 10: what it is about cannot be asked for yet, and the rest of the pair is not taken without it.
+#[test]
+fn a_pair_of_what_is_not_there_is_refused_by_the_first_of_them() {
+    check_refused(
+        &[("share.acknowledgement.mode", "explicit")],
+        &["share.acknowledgement.mode is not supported yet"],
+    );
 }
 
 /// Rule 16.

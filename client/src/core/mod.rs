@@ -43,7 +43,7 @@ mod resets;
 pub(crate) mod saying;
 #[cfg(test)]
 mod seeds;
-mod sequence;
+pub(crate) mod sequence;
 mod session;
 mod settling;
 mod shipping;

@@ -130,8 +130,7 @@ impl<D: Ticket> Producer<D> {
     ) -> Self {
         let retry_backoff = (client.retry_backoff, client.retry_backoff_max);
         let transactional = config.transactional_id.clone();
-        let transaction =
-            transactional.map(|id| Transaction::new(id, config.transaction_timeout, &client, now));
+        let transaction = transactional.map(|id| Transaction::new(id, &config, &client, now));
         Self {
             cluster: Cluster::new(client, seed, now),
             config,
@@ -369,7 +368,7 @@ impl<D: Ticket> Producer<D> {
     // Transactions.
 
     /// Whether no record is on its way.
-    fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.buffered == 0
     }
 
@@ -393,6 +392,19 @@ impl<D: Ticket> Producer<D> {
             transaction.end(commit);
         }
         self.step_transaction(now);
+    }
+
+    /// Prepares the open transaction, or ends what is prepared: what `change` says, with no linger in its way.
+    #[cfg(feature = "unstable-two-phase-commit")]
+    pub(crate) fn change_transaction<T>(
+        &mut self,
+        now: Instant,
+        change: impl FnOnce(&mut Transaction) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.flush();
+        let changed = self.transaction.as_mut().map_or_else(|| Err(not_transactional()), change);
+        self.step_transaction(now);
+        changed
     }
 
     /// Commits a group's offsets with the open transaction. See [`Transaction::send_offsets`].

@@ -6,6 +6,8 @@
 mod delivery;
 mod intercepted;
 mod monitor;
+#[cfg(feature = "unstable-two-phase-commit")]
+mod prepared;
 mod transaction;
 
 use std::future::Future;
@@ -34,6 +36,8 @@ use crate::metrics::ProducerMetrics;
 use crate::world::pause;
 pub use delivery::{Deliveries, Delivery, RecordMetadata};
 pub use monitor::Monitor;
+#[cfg(feature = "unstable-two-phase-commit")]
+pub use prepared::{PreparedState, PreparedTransaction};
 pub use transaction::{Offset, Previous, Transaction, TransactionTopic, TransactionalProducer};
 
 type Door = Shared<Machine<delivery::Promise>>;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ottla_protocol::wire::Str;
 
-use super::{CloseReport, Enqueue, Full, Monitor, Payload, Producer, RecordMetadata, Topic};
+use super::{CloseReport, Door, Enqueue, Full, Monitor, Payload, Producer, RecordMetadata, Topic};
 use crate::config::ProducerBuilder;
 use crate::core::TopicPartition;
 use crate::core::group::GroupMetadata;
@@ -39,7 +39,7 @@ use crate::world::pause;
 /// ```
 #[derive(Debug)]
 pub struct TransactionalProducer {
-    producer: Producer,
+    pub(super) producer: Producer,
 }
 
 /// What became of an earlier transaction, where the call that was to tell it ended too early.
@@ -200,11 +200,11 @@ impl TransactionalProducer {
 #[derive(Debug)]
 #[must_use = "a transaction that is dropped is aborted"]
 pub struct Transaction<'a> {
-    producer: &'a mut TransactionalProducer,
-    number: u64,
-    previous: Option<Previous>,
+    pub(super) producer: &'a mut TransactionalProducer,
+    pub(super) number: u64,
+    pub(super) previous: Option<Previous>,
     /// The machine has been told how it is to end.
-    ended: bool,
+    pub(super) ended: bool,
 }
 
 impl Transaction<'_> {
@@ -256,9 +256,13 @@ impl Transaction<'_> {
         self.commit().await
     }
 
+    pub(super) fn door(&self) -> &Door {
+        &self.producer.producer.0.door
+    }
+
     async fn hand_in(&self, offsets: GroupOffsets) -> Result<(), Error> {
         let name = offsets.metadata.group.clone();
-        let door = &self.producer.producer.0.door;
+        let door = self.door();
         let number = door.with(|machine, now| machine.send_offsets(now, offsets))??;
         pause(&*door.world).await;
         let sent = door.until(move |m| m.transaction.as_ref().is_none_or(|t| t.are_sent(number)));
@@ -300,15 +304,20 @@ impl Transaction<'_> {
     }
 
     async fn end(&mut self, commit: bool) -> Result<(), Error> {
-        let door = &self.producer.producer.0.door;
-        let config = &self.producer.producer.0.config;
-        door.with(|machine, now| machine.end_transaction(now, commit))?;
+        self.door().with(|machine, now| machine.end_transaction(now, commit))?;
         self.ended = true;
+        let config = &self.producer.producer.0.config;
+        let records = if commit { config.delivery_timeout } else { Duration::ZERO };
+        self.outcome(config.max_block.saturating_add(records)).await
+    }
+
+    /// What became of it, once it is over or the time is.
+    pub(super) async fn outcome(&self, time: Duration) -> Result<(), Error> {
+        let door = self.door();
         pause(&*door.world).await;
         let number = self.number;
         let over = door.until(move |m| m.transaction.as_ref().is_none_or(|t| t.is_over(number)));
-        let records = if commit { config.delivery_timeout } else { Duration::ZERO };
-        if let Ok(over) = tokio::time::timeout(config.max_block.saturating_add(records), over).await {
+        if let Ok(over) = tokio::time::timeout(time, over).await {
             over?;
         }
         door.with(|machine, now| machine.outcome_of_transaction(now, number))?

@@ -12,6 +12,7 @@ mod positions;
 mod produce;
 mod streams;
 mod transactions;
+mod two_phases;
 
 use crate::Failure;
 use crate::backend::Backend;
@@ -77,6 +78,7 @@ scenarios! {
     FAIR transactions::a_commit_that_returns_is_in_the_log,
     STORMY transactions::transactions_of_version_1_are_whole_or_absent,
     STORMY transactions::transactions_of_version_2_are_whole_or_absent,
+    STORMY two_phases::prepared_transactions_end_as_they_were_decided,
     STORMY pipelines::a_chain_of_pipelines_loses_and_doubles_nothing,
     FAIR admin::topics_are_created_described_and_deleted,
     FAIR admin::a_group_is_led_to_other_offsets,

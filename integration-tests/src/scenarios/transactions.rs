@@ -12,12 +12,12 @@ use tokio::time::timeout;
 const CLOSE: Duration = Duration::from_secs(30);
 
 /// A transaction, and what its writer was told of it.
-struct Told {
+pub(super) struct Told {
     records: Vec<RecordId>,
     /// The offset that went with it.
     offset: Option<i64>,
     /// Whether it was committed, once that was told.
-    committed: Option<bool>,
+    pub(super) committed: Option<bool>,
 }
 
 /// What is committed is seen, what is aborted or dropped is not, and the next transaction tells what nobody heard.
@@ -280,7 +280,7 @@ async fn transact(
 }
 
 /// Sends records, and perhaps offsets. False if anything failed.
-async fn fill(
+pub(super) async fn fill(
     backend: &Backend,
     transaction: &Transaction<'_>,
     (name, group): (&str, &str),
@@ -342,7 +342,7 @@ fn hear(ended: Result<(), ottla::Error>, fine: bool, end: &mut Told) -> Result<b
     Ok(true)
 }
 
-async fn judge(backend: &Backend, name: &str, group: &str, told: &[Told]) -> Result<(), Failure> {
+pub(super) async fn judge(backend: &Backend, name: &str, group: &str, told: &[Told]) -> Result<(), Failure> {
     let mut seen: BTreeMap<RecordId, Vec<(i32, i64)>> = BTreeMap::new();
     for record in backend.judge().read_committed(name).await? {
         let value = record.value.unwrap_or_default();

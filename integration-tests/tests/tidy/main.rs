@@ -103,6 +103,7 @@ const SETTLED: &[(&str, &str)] = &[
     ("compression_level", "codec"),
     ("idempotence_named", "idempotence"),
     ("delivery_timeout_named", "delivery_timeout"),
+    ("transaction_timeout_named", "two_phase_commit"),
     ("when_named", "when"),
     ("goal", "what it sets"),
     ("given", "where explain says that values came from"),

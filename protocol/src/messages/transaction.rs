@@ -5,20 +5,25 @@ use crate::table::message;
 use crate::wire::{Str, Uuid};
 
 message! {
-    /// Asks for a producer id, or for a new epoch of one (KIP-98, KIP-360).
-    InitProducerIdRequest: key 22, versions 0..=5, flexible 2, answer InitProducerIdResponse {
+    /// Asks for a producer id, or for a new epoch of one (KIP-98, KIP-360). Version 6, with transactions of two phases
+    /// (KIP-939), is unstable in Apache Kafka 4.4.
+    InitProducerIdRequest: key 22, versions 0..=6, flexible 2, answer InitProducerIdResponse {
         transactional_id:       Option<Str>       = Some(Str::default()),
         transaction_timeout_ms: i32,
         producer_id:            i64         [3..] = -1,
         producer_epoch:         i16         [3..] = -1,
+        enable_2_pc:            bool        [6..],
+        keep_prepared_txn:      bool        [6..],
     }
 
     /// The producer id and its epoch.
     InitProducerIdResponse {
-        throttle_time_ms: i32,
-        error_code:       ErrorCode,
-        producer_id:      i64       = -1,
-        producer_epoch:   i16,
+        throttle_time_ms:           i32,
+        error_code:                 ErrorCode,
+        producer_id:                i64             = -1,
+        producer_epoch:             i16,
+        ongoing_txn_producer_id:    i64       [6..] = -1,
+        ongoing_txn_producer_epoch: i16       [6..] = -1,
     }
 
     /// Adds partitions to a transaction. From version 4 brokers verify with it for many transactions (KIP-890); clients

@@ -57,7 +57,9 @@ const HONOURED: &[Row] = &[
     ("transaction.max.timeout.ms", MS, "900000"),
     ("transaction.state.log.num.partitions", Kind::Int(1, 1000), "50"),
     ("transaction.state.log.replication.factor", FACTOR, ""),
+    ("transaction.two.phase.commit.enable", BOOLEAN, "false"),
     ("transactional.id.expiration.ms", MS, "604800000"),
+    ("unstable.api.versions.enable", BOOLEAN, "false"),
 ];
 
 const WITHOUT_EFFECT: &[Row] = &[

@@ -65,6 +65,10 @@ pub(crate) struct Settings {
     pub(crate) offsets_topic: CoordinatorTopic,
     pub(crate) transactions_topic: CoordinatorTopic,
     pub(crate) transaction_timeout_max: Duration,
+    /// Whether producers may have transactions that never run out of their time (KIP-939).
+    pub(crate) two_phase_commit: bool,
+    /// Whether versions are served that Kafka may still change.
+    pub(crate) unstable_api_versions: bool,
     pub(crate) transactional_id_expiration: Duration,
     pub(crate) producer_expiration: Duration,
     pub(crate) retention_check_interval: Duration,
@@ -149,6 +153,8 @@ impl Default for Settings {
             offsets_topic: CoordinatorTopic::default(),
             transactions_topic: CoordinatorTopic::default(),
             transaction_timeout_max: Duration::from_secs(900),
+            two_phase_commit: false,
+            unstable_api_versions: false,
             transactional_id_expiration: Duration::from_secs(7 * 24 * 3600),
             producer_expiration: Duration::from_secs(24 * 3600),
             retention_check_interval: Duration::from_secs(300),
@@ -201,6 +207,8 @@ impl Settings {
                 self.transactions_topic.replication_factor = factor();
             }
             "transactional.id.expiration.ms" => self.transactional_id_expiration = time(),
+            "transaction.two.phase.commit.enable" => self.two_phase_commit = value == "true",
+            "unstable.api.versions.enable" => self.unstable_api_versions = value == "true",
             "transaction.max.timeout.ms" => self.transaction_timeout_max = time(),
             "producer.id.expiration.ms" => self.producer_expiration = time(),
             "log.retention.check.interval.ms" => self.retention_check_interval = time(),

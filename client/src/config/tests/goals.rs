@@ -136,7 +136,8 @@ fn whatever_is_called_is_told_to_be_a_call() {
         .rack_aware_partitioning(true)
         .interceptor(Nobody)
         .transactional_id("t")
-        .transaction_timeout(second);
+        .transaction_timeout(second)
+        .two_phase_commit(false);
     let consumer = client.consumer().group("g").group_instance_id("i").assignors([Assignor::Range]);
     let consumer = consumer.group_protocol(GroupProtocol::Classic);
     let consumer = consumer.session_timeout(second * 9).heartbeat_interval(second).max_poll_interval(second);

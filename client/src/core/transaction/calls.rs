@@ -67,6 +67,8 @@ const TXN_OFFSET_COMMIT_NAMED_MAX: i16 = 5;
 const END_TXN_V1_MAX: i16 = 4;
 /// From this version on an epoch can be asked for by the one before (KIP-360).
 const INIT_WITH_EPOCH: i16 = 3;
+/// From this version on transactions may be prepared (KIP-939); it is unstable.
+const INIT_TWO_PHASES: i16 = 6;
 
 impl Transaction {
     /// The next call, whoever its coordinator is; none while one is out.
@@ -76,7 +78,7 @@ impl Transaction {
         }
         match self.phase {
             Phase::Naming => Some(Duty::Name),
-            Phase::Open | Phase::Ending { commit: true, .. } if self.failed.is_none() => {
+            Phase::Open | Phase::Preparing | Phase::Ending { commit: true, .. } if self.failed.is_none() => {
                 let ends = matches!(self.phase, Phase::Ending { .. });
                 match self.offsets.front() {
                     _ if !self.unregistered.is_empty() => Some(Duty::AddPartitions),
@@ -94,7 +96,7 @@ impl Transaction {
                 }
             }
             Phase::Ending { commit, .. } => quiet.then_some(Duty::End { commit }),
-            Phase::Ready | Phase::Open | Phase::Fatal(_) => None,
+            Phase::Ready | Phase::Open | Phase::Preparing | Phase::Prepared(_) | Phase::Fatal(_) => None,
         }
     }
 
@@ -191,6 +193,8 @@ impl Transaction {
                     transaction_timeout_ms: self.timeout_ms,
                     producer_id,
                     producer_epoch,
+                    enable_2_pc: self.two_phase,
+                    keep_prepared_txn: self.keeps,
                 };
                 (Ask::InitProducerId(ask), version)
             }
@@ -249,7 +253,16 @@ impl Transaction {
     }
 
     fn name_version(&self, link: Link, cluster: &mut Cluster) -> Result<i16, Error> {
-        let version = cluster.version::<InitProducerIdRequest>(link, 5)?;
+        let most = if self.two_phase { INIT_TWO_PHASES } else { INIT_TWO_PHASES - 1 };
+        let version = cluster.version::<InitProducerIdRequest>(link, most)?;
+        if self.two_phase && version < INIT_TWO_PHASES {
+            let message = format!(
+                "transactional id {}: broker {} has no transactions of two phases (KIP-939)",
+                self.id, link.node
+            );
+            let error = Error::new(ErrorKind::UnsupportedVersion, message);
+            return Err(error.with_code(ErrorCode::UNSUPPORTED_VERSION));
+        }
         if self.identity.is_some() && version < INIT_WITH_EPOCH {
             let message = format!(
                 "transactional id {}: broker {} is too old to give out a new epoch (KIP-360)",
@@ -345,6 +358,9 @@ impl Transaction {
                 if self.take(now, &duty, response.error_code, cluster) {
                     self.rename(given);
                     self.phase = Phase::Ready;
+                    if self.two_phase {
+                        self.inherit(response, cluster);
+                    }
                 }
             }
             (Answer::AddPartitionsToTxn(response), Duty::AddPartitions) => {

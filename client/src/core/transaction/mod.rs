@@ -9,11 +9,17 @@
 #[cfg(test)]
 mod alone;
 mod calls;
+#[cfg_attr(
+    not(feature = "unstable-two-phase-commit"),
+    expect(dead_code, reason = "public under the feature unstable-two-phase-commit")
+)]
+mod prepared;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::wire::Str;
 
 use super::TopicPartition;
@@ -24,7 +30,7 @@ use super::group::GroupMetadata;
 use super::offsets::Committed;
 use super::sequence::Identity;
 use super::{Lane, Link};
-use crate::config::{ClientConfig, wire_millis};
+use crate::config::{ClientConfig, ProducerConfig, wire_millis};
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::planted::{Defect, planted};
 use calls::Duty;
@@ -60,6 +66,10 @@ enum Phase {
     /// Between two transactions.
     Ready,
     Open,
+    /// Everything in flight is waited for; then it is [`Phase::Prepared`] (KIP-939).
+    Preparing,
+    /// Nothing can fail any more: it ends as its user says, whoever was its user when it was prepared as this identity.
+    Prepared(Identity),
     /// Everything in flight is waited for; then EndTxn is sent. `decided`: it was. `lost`: an attempt to commit ended without
     /// an answer that says what it did.
     Ending {
@@ -75,6 +85,10 @@ enum Phase {
 pub(crate) struct Transaction {
     id: Str,
     timeout_ms: i32,
+    /// Its transactions may be prepared, and wait for their end however long that takes (KIP-939).
+    two_phase: bool,
+    /// What an earlier instance prepared is not to be aborted when this one gets its name.
+    keeps: bool,
     coordinator: Coordinator,
     groups: BTreeMap<Str, Coordinator>,
     identity: Option<Identity>,
@@ -129,11 +143,14 @@ pub(crate) struct Change {
 pub(crate) const BUSY_WAIT: Duration = Duration::from_millis(20);
 
 impl Transaction {
-    pub(crate) fn new(id: Str, timeout: Duration, client: &ClientConfig, now: Instant) -> Self {
+    pub(crate) fn new(id: Str, config: &ProducerConfig, client: &ClientConfig, now: Instant) -> Self {
+        let two_phase = config.two_phase_commit;
         Self {
             coordinator: Coordinator::new(Coordinated::Transactions, id.clone(), true, client, now),
             id,
-            timeout_ms: wire_millis(timeout),
+            timeout_ms: if two_phase { i32::MAX } else { wire_millis(config.transaction_timeout) },
+            two_phase,
+            keeps: config.keeps_prepared,
             groups: BTreeMap::new(),
             identity: None,
             phase: Phase::Naming,
@@ -168,7 +185,7 @@ impl Transaction {
 
     /// Whether [`Transaction::begin`] has an answer.
     pub(crate) fn may_begin(&self) -> bool {
-        matches!(self.phase, Phase::Ready | Phase::Fatal(_))
+        matches!(self.phase, Phase::Ready | Phase::Prepared(_) | Phase::Fatal(_))
     }
 
     /// Begins a transaction. Returns its number, and what became of the one before where nobody was told.
@@ -179,22 +196,40 @@ impl Transaction {
         if !matches!(self.phase, Phase::Ready) {
             return Err(self.not_ready());
         }
-        let link = self.coordinator.node().map(|node| Link { node, lane: Lane::Control });
-        if let Some(level) = link.and_then(|link| cluster.feature(link, "transaction.version")) {
-            self.level = level;
-        }
-        self.protocol = if self.level >= 2 { Protocol::V2 } else { Protocol::V1 };
+        self.learn_protocol(cluster)?;
         self.phase = Phase::Open;
         self.begun += 1;
         self.change.admitted = true;
         Ok((self.begun, self.past.take()))
     }
 
+    /// Which protocol the transaction that begins follows.
+    fn learn_protocol(&mut self, cluster: &Cluster) -> Result<(), Error> {
+        let link = self.coordinator.node().map(|node| Link { node, lane: Lane::Control });
+        if let Some(level) = link.and_then(|link| cluster.feature(link, "transaction.version")) {
+            self.level = level;
+        }
+        self.protocol = if self.level >= 2 { Protocol::V2 } else { Protocol::V1 };
+        if self.two_phase && self.protocol == Protocol::V1 {
+            let message = format!(
+                "transactional id {}: two phases need transaction.version 2, and the cluster has {}",
+                self.id, self.level
+            );
+            let error = Error::new(ErrorKind::UnsupportedVersion, message);
+            return Err(error.with_code(ErrorCode::UNSUPPORTED_VERSION));
+        }
+        Ok(())
+    }
+
     /// Why no transaction can begin at the moment.
     pub(crate) fn not_ready(&self) -> Error {
-        match &self.unknown {
-            Some(error) => error.clone(),
-            None => Error::new(
+        match (&self.phase, &self.unknown) {
+            (Phase::Prepared(_), _) => Error::new(
+                ErrorKind::InvalidArgument,
+                format!("transactional id {}: a transaction is prepared, commit or abort it first", self.id),
+            ),
+            (_, Some(error)) => error.clone(),
+            (_, None) => Error::new(
                 ErrorKind::Timeout,
                 format!("transactional id {}: the coordinator has not answered yet", self.id),
             ),
@@ -203,7 +238,7 @@ impl Transaction {
 
     /// Ends the open transaction: it is committed if everything in it succeeds.
     pub(crate) fn end(&mut self, commit: bool) {
-        if matches!(self.phase, Phase::Open) {
+        if matches!(self.phase, Phase::Open | Phase::Preparing) {
             let commit = commit && self.failed.is_none();
             self.phase = Phase::Ending { commit, decided: false, lost: false };
             self.change.dropped |= !commit;
@@ -217,7 +252,7 @@ impl Transaction {
         }
         match &mut self.phase {
             _ if planted(Defect::CommitDespiteFailure) => return,
-            Phase::Open if self.failed.is_none() => {}
+            Phase::Open | Phase::Preparing if self.failed.is_none() => {}
             Phase::Ending { commit: commit @ true, decided: false, .. } => *commit = false,
             _ => return,
         }
@@ -231,7 +266,12 @@ impl Transaction {
         let fate = match self.phase {
             Phase::Fatal(_) => return,
             Phase::Ending { lost: true, .. } => ": whether the transaction was committed is not known",
-            Phase::Open | Phase::Ending { .. } => ": the transaction is not committed",
+            Phase::Ending { .. } | Phase::Prepared(_) if self.two_phase => {
+                ": the prepared transaction is left to the next producer"
+            }
+            Phase::Open | Phase::Preparing | Phase::Prepared(_) | Phase::Ending { .. } => {
+                ": the transaction is not committed"
+            }
             Phase::Naming | Phase::Ready if matches!(self.past, Some(End::Committed)) => {
                 ": the transaction before is committed"
             }
@@ -330,14 +370,17 @@ impl Transaction {
         match (&self.phase, &self.failed) {
             (Phase::Fatal(error), _) => refuse(error.clone()),
             (Phase::Open, None) => Ok(()),
-            (Phase::Open | Phase::Ending { .. }, Some(cause)) => refuse(self.aborted(Some(cause))),
+            (Phase::Open | Phase::Preparing | Phase::Ending { .. }, Some(cause)) => {
+                refuse(self.aborted(Some(cause)))
+            }
             _ => refuse(Error::new(ErrorKind::InvalidArgument, "no transaction is open")),
         }
     }
 
     /// Whether batches may still be sent, and sent again.
     pub(crate) fn is_going_on(&self) -> bool {
-        self.failed.is_none() && matches!(self.phase, Phase::Open | Phase::Ending { commit: true, .. })
+        self.failed.is_none()
+            && matches!(self.phase, Phase::Open | Phase::Preparing | Phase::Ending { commit: true, .. })
     }
 
     /// A record for this partition has come in.
