@@ -15,6 +15,8 @@ const NONE: ErrorCode = ErrorCode::NONE;
 
 fn broker(allowed: &str) -> (Broker, Wire) {
     let builder = Broker::builder().topic("t", 1).setting("unstable.api.versions.enable", "true");
+    // The records of these tests have no date.
+    let builder = builder.setting("log.retention.ms", "-1");
     let broker = builder.setting("transaction.two.phase.commit.enable", allowed).build().unwrap();
     broker.transaction_coordinator("x");
     let wire = Wire::connect(&broker, 1);
