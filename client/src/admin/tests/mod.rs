@@ -2,9 +2,12 @@
 //! It owns a world of its own, in which a host's name says what is there.
 #![allow(clippy::unwrap_used)]
 
+mod cancelled;
 mod connections;
 mod groups;
 mod offsets;
+#[path = "../../../tests/polls/mod.rs"]
+mod polls;
 mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
