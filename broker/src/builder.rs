@@ -1,16 +1,19 @@
 //! How a broker is put together: nodes, topics, settings.
 
 use crate::broker::Broker;
+use crate::core::log::storage::{InMemory, Storages};
 use crate::core::sessions::Sessions;
 use crate::core::settings::{Honoured, SettingError, Settings};
 use crate::core::topics::is_legal_name;
-use crate::core::{Cluster, Node, group, transactions};
+use crate::core::{Cluster, Node, Now, group, transactions};
+use crate::disk::Directory;
 use crate::tcp::TestBroker;
 use crate::world::{RealWorld, World};
 use ottla_protocol::wire::Str;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Why a broker did not start.
@@ -34,6 +37,14 @@ pub enum StartError {
     /// There is no such level of the feature `group.version`.
     #[error("group.version {0}: there are 0 to {max}", max = group::VERSION_MAX)]
     GroupVersion(i16),
+    /// The directory for the data cannot be used; another process that has it is one reason.
+    #[error("cannot use {}: {source}", directory.display())]
+    Data {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// There must be at least one node, and not more than 100.
     #[error("{0} nodes: there must be 1 to 100")]
     Nodes(usize),
@@ -62,6 +73,7 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     transaction_version: i16,
     group_version: i16,
+    data: Option<PathBuf>,
     world: Arc<dyn World>,
 }
 
@@ -85,6 +97,7 @@ impl Default for Builder {
             settings: Vec::new(),
             transaction_version: transactions::VERSION_MAX,
             group_version: group::VERSION_MAX,
+            data: None,
             world: Arc::new(RealWorld),
         }
     }
@@ -149,6 +162,16 @@ impl Builder {
         self
     }
 
+    /// Keeps everything in this directory, which is made if it is not there, instead of in memory; what an earlier broker
+    /// left there is taken up: topics and their records, committed offsets, transactions. Members of groups join again.
+    ///
+    /// What was acknowledged survives the death of the process. It survives the loss of power once it was flushed, which
+    /// `flush.messages` and `flush.ms` ask for, as in Kafka. All nodes share the directory, and one process has it at a time.
+    pub fn data(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.data = Some(directory.into());
+        self
+    }
+
     /// Tasks, clock and randomness from elsewhere: for simulation.
     pub fn world(mut self, world: Arc<dyn World>) -> Self {
         self.world = world;
@@ -173,7 +196,7 @@ impl Builder {
     /// Builds a broker without sockets. Within a tokio runtime, because its clock is a task.
     ///
     /// # Errors
-    /// A setting that is refused, or a topic that cannot be.
+    /// A setting that is refused, a topic that cannot be, or a directory that cannot be used.
     pub fn build(self) -> Result<Broker, StartError> {
         let mut settings = Settings::default();
         for (name, value) in &self.settings {
@@ -182,7 +205,11 @@ impl Builder {
         if !(1..=100).contains(&self.nodes) {
             return Err(StartError::Nodes(self.nodes));
         }
-        let mut cluster = Cluster::new(settings, self.world.random());
+        let storages: Box<dyn Storages> = match &self.data {
+            None => Box::new(InMemory),
+            Some(directory) => Box::new(Directory::open(directory).map_err(|it| self.unusable(it))?),
+        };
+        let mut cluster = Cluster::new(settings, self.world.random(), storages);
         let level = self.transaction_version;
         cluster.set_transaction_version(level).map_err(|_| StartError::TransactionVersion(level))?;
         let level = self.group_version;
@@ -197,10 +224,19 @@ impl Builder {
             let node = Node { host: Str::from(host), port: i32::from(port), rack, alive: true, sessions };
             cluster.nodes.insert(id, node);
         }
+        let now = Now { at: tokio::time::Instant::now().into_std(), wall_ms: self.world.wall_ms() };
+        cluster.recover(now).map_err(|error| self.unusable(error))?;
+        let there: Vec<String> = cluster.topics.iter().map(|topic| topic.name.to_string()).collect();
         for (name, partitions) in &self.topics {
-            create_topic(&mut cluster, name, *partitions)?;
+            if !there.contains(name) {
+                create_topic(&mut cluster, now, name, *partitions)?;
+            }
         }
         Ok(Broker::new(cluster, self.world))
+    }
+
+    fn unusable(&self, source: io::Error) -> StartError {
+        StartError::Data { directory: self.data.clone().unwrap_or_default(), source }
     }
 
     /// Builds a broker and listens on TCP, one port a node.
@@ -217,7 +253,7 @@ impl Builder {
     }
 }
 
-fn create_topic(cluster: &mut Cluster, name: &str, partitions: i32) -> Result<(), StartError> {
+fn create_topic(cluster: &mut Cluster, now: Now, name: &str, partitions: i32) -> Result<(), StartError> {
     let refuse = |reason| Err(StartError::Topic { name: name.to_string(), reason });
     if !is_legal_name(name) {
         return refuse("a name is 1 to 249 letters, digits, dots, hyphens and underscores");
@@ -231,6 +267,8 @@ fn create_topic(cluster: &mut Cluster, name: &str, partitions: i32) -> Result<()
     let replicas = cluster.replication_factor(cluster.settings.replication_factor);
     let assignment = cluster.assign(partitions, replicas);
     let settings = cluster.plain_settings();
-    cluster.create_topic(Str::from(name), assignment, settings);
-    Ok(())
+    match cluster.create_topic(now, Str::from(name), assignment, settings) {
+        Ok(_) => Ok(()),
+        Err(_) => refuse("it cannot be written"),
+    }
 }

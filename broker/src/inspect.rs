@@ -298,12 +298,13 @@ impl Broker {
 
     /// The node that coordinates a group.
     pub fn coordinator(&self, group: &str) -> Option<i32> {
-        self.shared.with(|cluster, _| cluster.coordinator(Coordinated::Group(group)))
+        self.shared.with(|cluster, now| cluster.coordinator(now, Coordinated::Group(group)))
     }
 
     /// The node that coordinates the transactions of a transactional id.
     pub fn transaction_coordinator(&self, transactional_id: &str) -> Option<i32> {
-        self.shared.with(|cluster, _| cluster.coordinator(Coordinated::Transaction(transactional_id)))
+        let of = Coordinated::Transaction(transactional_id);
+        self.shared.with(|cluster, now| cluster.coordinator(now, of))
     }
 
     /// The transaction of a transactional id, if a producer was ever initialized with it.

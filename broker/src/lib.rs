@@ -17,6 +17,7 @@ mod api;
 mod broker;
 mod builder;
 mod core;
+mod disk;
 mod faults;
 mod inspect;
 mod server;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-A Kafka broker for development and tests. Topics are in memory and gone when it stops.
+A Kafka broker for development and tests. Without --data everything is in memory and gone when it stops.
 
 Usage: ottla-broker [options]
 
@@ -14,6 +14,7 @@ Usage: ottla-broker [options]
                             (default 127.0.0.1:9092)
   --nodes N                 how many nodes (default 1)
   --topic NAME[:PARTITIONS] a topic that is there from the start; may be repeated (default 1 partition)
+  --data DIRECTORY          keep everything there, and take up what an earlier broker left there
   --set KEY=VALUE           a setting by Kafka's name; may be repeated
   --transaction-version N   the level of the feature transaction.version, 0 to 2 (default 2)
   --group-version N         the level of the feature group.version, 0 or 1 (default 1)
@@ -75,6 +76,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Builder>,
                 let refuse = || format!("--topic {value}: the number of partitions is no number");
                 builder.topic(topic, partitions.parse().map_err(|_| refuse())?)
             }
+            "--data" => builder.data(value()?),
             "--set" => {
                 let value = value()?;
                 let pair = value.split_once('=').ok_or_else(|| format!("--set {value}: KEY=VALUE"))?;

@@ -80,14 +80,19 @@ fn no_coordinator(key: &Str, error_code: ErrorCode) -> Coordinator {
 }
 
 impl Cluster {
-    pub(crate) fn metadata(&mut self, _: Now, caller: &Caller, request: MetadataRequest) -> MetadataResponse {
+    pub(crate) fn metadata(
+        &mut self,
+        now: Now,
+        caller: &Caller,
+        request: MetadataRequest,
+    ) -> MetadataResponse {
         let wants_operations = request.include_topic_authorized_operations;
         let asked = request.topics.filter(|topics| caller.version > 0 || !topics.is_empty());
         let mut topics = match &asked {
             None => self.topics.iter().map(|topic| self.describe_topic(topic)).collect(),
             Some(asked) => {
                 let may_create = request.allow_auto_topic_creation && self.settings.auto_create_topics;
-                asked.iter().map(|it| self.look_up(caller, it, may_create)).collect::<Vec<_>>()
+                asked.iter().map(|it| self.look_up(now, caller, it, may_create)).collect::<Vec<_>>()
             }
         };
         for topic in topics.iter_mut().filter(|topic| wants_operations && topic.error_code.is_ok()) {
@@ -110,7 +115,13 @@ impl Cluster {
         }
     }
 
-    fn look_up(&mut self, caller: &Caller, asked: &MetadataTopic, may_create: bool) -> TopicMetadata {
+    fn look_up(
+        &mut self,
+        now: Now,
+        caller: &Caller,
+        asked: &MetadataTopic,
+        may_create: bool,
+    ) -> TopicMetadata {
         let by_id = asked.topic_id != Uuid::ZERO;
         let name = if by_id { self.topics.name_of(asked.topic_id).cloned() } else { asked.name.clone() };
         let Some(name) = name else {
@@ -134,7 +145,9 @@ impl Cluster {
         let replicas = self.replication_factor(self.settings.replication_factor);
         let assignment = self.assign(self.settings.partitions, replicas);
         let settings = self.plain_settings();
-        self.create_topic(Str::from(&*name), assignment, settings);
+        if self.create_topic(now, Str::from(&*name), assignment, settings).is_err() {
+            return no_topic(asked, ErrorCode::KAFKA_STORAGE_ERROR);
+        }
         self.topics.get(&name).map_or_else(
             || no_topic(asked, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
             |topic| self.describe_topic(topic),
@@ -201,7 +214,7 @@ impl Cluster {
 
     pub(crate) fn find_coordinator(
         &mut self,
-        _: Now,
+        now: Now,
         caller: &Caller,
         request: FindCoordinatorRequest,
     ) -> FindCoordinatorResponse {
@@ -211,11 +224,11 @@ impl Cluster {
             _ => return request.refuse(ErrorCode::UNSUPPORTED_VERSION),
         };
         if caller.version >= 4 {
-            let coordinators = request.coordinator_keys.iter().map(|key| self.coordinator_of(key, is_group));
-            let coordinators = coordinators.collect();
+            let find = |key| self.coordinator_of(now, key, is_group);
+            let coordinators = request.coordinator_keys.iter().map(find).collect();
             return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
         }
-        let found = self.coordinator_of(&request.key, is_group);
+        let found = self.coordinator_of(now, &request.key, is_group);
         FindCoordinatorResponse {
             error_code: found.error_code,
             error_message: found.error_message,
@@ -226,12 +239,12 @@ impl Cluster {
         }
     }
 
-    fn coordinator_of(&mut self, key: &Str, is_group: bool) -> Coordinator {
+    fn coordinator_of(&mut self, now: Now, key: &Str, is_group: bool) -> Coordinator {
         if key.is_empty() && is_group {
             return no_coordinator(key, ErrorCode::INVALID_GROUP_ID);
         }
         let of = if is_group { Coordinated::Group(key) } else { Coordinated::Transaction(key) };
-        let found = self.coordinator(of).and_then(|id| Some((id, self.nodes.get(&id)?)));
+        let found = self.coordinator(now, of).and_then(|id| Some((id, self.nodes.get(&id)?)));
         let Some((node_id, node)) = found else {
             return no_coordinator(key, ErrorCode::COORDINATOR_NOT_AVAILABLE);
         };

@@ -114,6 +114,7 @@ impl Cluster {
         }
         let member = (member_id, generation);
         let mut response = OffsetCommitResponse::default();
+        let mut commits = Vec::new();
         for topic in request.topics {
             let by_id = caller.version >= 10;
             let name = if by_id { self.topics.name_of(topic.topic_id) } else { Some(&topic.name) };
@@ -121,9 +122,12 @@ impl Cluster {
                 response.topics.push(not_committed(&topic, ErrorCode::UNKNOWN_TOPIC_ID));
                 continue;
             };
-            let commit = |it: &OffsetCommitPartition| OffsetCommittedPartition {
-                partition_index: it.partition_index,
-                error_code: self.commit(now, caller, (&request.group_id, member), &name, it),
+            let commit = |it: &OffsetCommitPartition| {
+                let checked = self.check_commit(now, caller, (&request.group_id, member), &name, it);
+                OffsetCommittedPartition {
+                    partition_index: it.partition_index,
+                    error_code: checked.map(|commit| commits.push(commit)).err().unwrap_or(ErrorCode::NONE),
+                }
             };
             let partitions = topic.partitions.iter().map(commit).collect();
             response.topics.push(OffsetCommittedTopic {
@@ -132,28 +136,38 @@ impl Cluster {
                 partitions,
             });
         }
+        let facts = commits.iter().map(|(place, committed)| (place, Some(committed)));
+        if self.store_offsets(now, &request.group_id, None, facts).is_err() {
+            // As Kafka says it: whoever commits looks for the coordinator again, and tries again.
+            let all = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+            all.filter(|it| it.error_code.is_ok()).for_each(|it| it.error_code = ErrorCode::NOT_COORDINATOR);
+            return response;
+        }
+        let entry = self.groups.get_or_create(&request.group_id);
+        commits.into_iter().for_each(|(place, committed)| entry.commit(place, committed));
         response
     }
 
-    fn commit(
+    /// What is to be committed of a partition, if it may be.
+    fn check_commit(
         &mut self,
         now: Now,
         caller: &Caller,
         (group, (member_id, epoch)): (&str, (&Str, i32)),
         topic: &str,
         asked: &OffsetCommitPartition,
-    ) -> ErrorCode {
+    ) -> Result<((Str, i32), Committed), ErrorCode> {
         let index = asked.partition_index;
         if let Some(code) = self.faults.on_partition(ApiKey::OFFSET_COMMIT, caller.node, topic, index) {
-            return code;
+            return Err(code);
         }
         // The topic's own name, so that no frame is held on to.
         let Some(topic) = self.topics.get(topic).filter(|topic| topic.partition(index).is_some()) else {
-            return ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+            return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         };
         let metadata = asked.committed_metadata.as_deref().unwrap_or_default();
         if metadata.len() > self.settings.offset_metadata_bytes_max {
-            return ErrorCode::OFFSET_METADATA_TOO_LARGE;
+            return Err(ErrorCode::OFFSET_METADATA_TOO_LARGE);
         }
         let committed = Committed {
             offset: asked.committed_offset,
@@ -162,11 +176,8 @@ impl Cluster {
             at_ms: now.wall_ms,
         };
         let entry = self.groups.get_or_create(group);
-        if let Err(code) = entry.membership.check_commit_of(member_id, epoch, &(topic.id, index)) {
-            return code;
-        }
-        entry.commit((topic.name.clone(), index), committed);
-        ErrorCode::NONE
+        entry.membership.check_commit_of(member_id, epoch, &(topic.id, index))?;
+        Ok(((topic.name.clone(), index), committed))
     }
 
     pub(crate) fn offset_fetch(
@@ -239,19 +250,31 @@ impl Cluster {
 
     pub(crate) fn offset_delete(
         &mut self,
-        _: Now,
+        now: Now,
         caller: &Caller,
         request: OffsetDeleteRequest,
     ) -> OffsetDeleteResponse {
         if let Err(code) = self.check_group(caller, &request.group_id) {
             return request.refuse(code);
         }
-        let Some(entry) = self.groups.get_mut(&request.group_id) else {
+        let Some(entry) = self.groups.get(&request.group_id) else {
             return request.refuse(ErrorCode::GROUP_ID_NOT_FOUND);
         };
         if !entry.membership.is_empty() && !entry.membership.has_subscriptions() {
             return request.refuse(ErrorCode::NON_EMPTY_GROUP);
         }
+        let subscribed = |name: &str| entry.membership.subscribes_to(name);
+        let places = request.topics.iter().filter(|topic| !subscribed(&topic.name));
+        let places = places
+            .flat_map(|topic| topic.partitions.iter().map(|it| (topic.name.clone(), it.partition_index)));
+        let places: Vec<(Str, i32)> = places.filter(|place| entry.offset(place).is_some()).collect();
+        let facts = places.iter().map(|place| (place, None));
+        if let Err(code) = self.store_offsets(now, &request.group_id, None, facts) {
+            return request.refuse(code);
+        }
+        let Some(entry) = self.groups.get_mut(&request.group_id) else {
+            return request.refuse(ErrorCode::GROUP_ID_NOT_FOUND);
+        };
         let mut response = OffsetDeleteResponse::default();
         for topic in request.topics {
             let in_use = entry.membership.subscribes_to(&topic.name);

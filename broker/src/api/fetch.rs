@@ -327,13 +327,14 @@ fn asked(version: i16, request: &FetchRequest) -> Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::log::storage::InMemory;
     use crate::core::settings::Settings;
     use crate::core::{Cluster, Node};
     use std::time::Instant;
 
     /// Parks a fetch and lets `end` end it; nothing of it may be left.
     fn check_nothing_is_left(end: impl FnOnce(&mut Cluster, Ticket)) {
-        let mut cluster = Cluster::new(Settings::default(), 1);
+        let mut cluster = Cluster::new(Settings::default(), 1, Box::new(InMemory));
         let node = Node {
             host: Str::default(),
             port: 0,
@@ -343,8 +344,8 @@ mod tests {
         };
         cluster.nodes.insert(1, node);
         let settings = cluster.plain_settings();
-        cluster.create_topic(Str::from("t"), vec![vec![1]], settings);
         let now = Now { at: Instant::now(), wall_ms: 0 };
+        cluster.create_topic(now, Str::from("t"), vec![vec![1]], settings).unwrap();
         let caller = Caller { node: 1, version: 12, client_id: Str::default(), host: Str::default() };
         let partitions = vec![FetchPartition { partition_max_bytes: 1, ..FetchPartition::default() }];
         let topics = vec![ottla_protocol::messages::FetchTopic {

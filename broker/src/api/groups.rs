@@ -103,7 +103,7 @@ impl Cluster {
 
     pub(crate) fn delete_groups(
         &mut self,
-        _: Now,
+        now: Now,
         caller: &Caller,
         request: DeleteGroupsRequest,
     ) -> DeleteGroupsResponse {
@@ -113,14 +113,25 @@ impl Cluster {
                 Some(entry) if !entry.membership.is_empty() => Err(ErrorCode::NON_EMPTY_GROUP),
                 Some(_) => Ok(()),
             });
-            if checked.is_ok() {
+            let stored = checked.and_then(|()| self.forget_offsets(now, group_id));
+            if stored.is_ok() {
                 self.groups.remove(group_id);
             }
-            let error_code = checked.err().unwrap_or(ErrorCode::NONE);
+            let error_code = stored.err().unwrap_or(ErrorCode::NONE);
             DeletedGroup { group_id: group_id.clone(), error_code, error_message: None }
         };
         let results = request.groups_names.iter().map(delete).collect();
         DeleteGroupsResponse { results, ..DeleteGroupsResponse::default() }
+    }
+}
+
+impl Cluster {
+    /// Takes back all that a group has committed.
+    fn forget_offsets(&mut self, now: Now, group_id: &Str) -> Result<(), ErrorCode> {
+        let entry = self.groups.get(group_id);
+        let places: Vec<_> =
+            entry.into_iter().flat_map(|entry| entry.offsets().map(|(place, _)| place.clone())).collect();
+        self.store_offsets(now, group_id, None, places.iter().map(|place| (place, None)))
     }
 }
 

@@ -120,6 +120,7 @@ macro_rules! apis {
             /// Handles a request that arrived at one of the nodes.
             pub(crate) fn handle(&mut self, now: Now, caller: &Caller, call: Call) -> Handled {
                 self.tick(now);
+                self.promise_producer_ids(now);
                 match call { $( Call::$name(call) => self.$handler(now, caller, call).into(), )+ }
             }
         }

@@ -241,7 +241,7 @@ impl Cluster {
         let log_start_offset = partition.log.start_offset();
         if written.is_new {
             self.wake_readers(topic, index, before);
-            self.wrote(now, topic);
+            self.wrote(now, topic, index);
         }
         Ok(ProducedPartition {
             index,

@@ -86,10 +86,18 @@ impl Cluster {
         }
         self.check_coordinator(caller, Coordinated::Transaction(id))?;
         let Self { transactions, producer_ids, .. } = self;
-        transactions.forget_idle(id, now.at.checked_sub(self.settings.transactional_id_expiration));
-        let transaction = transactions.get_or_create(id, timeout, now.at, || fresh_id(producer_ids));
+        let expired = now.at.checked_sub(self.settings.transactional_id_expiration);
+        let forgotten = transactions.forget_idle(id, expired);
+        transactions.get_or_create(id, timeout, now.at, || fresh_id(producer_ids));
+        for id in forgotten {
+            // What cannot be written comes back with the next start, and is forgotten again.
+            let _ = self.store_transaction(now, &id, None);
+        }
         let keeps = request.keep_prepared_txn;
-        match transaction.init(had, keeps, timeout, now.at, || fresh_id(producer_ids))? {
+        let init = self.change_transaction(now, id, |transaction, producer_ids| {
+            transaction.init(had, keeps, timeout, now.at, || fresh_id(producer_ids))
+        });
+        match init? {
             Init::Ready(producer) => Ok((producer, None)),
             Init::Kept { producer, ongoing } => Ok((producer, Some(ongoing))),
             Init::AbortFirst => {

@@ -34,14 +34,14 @@ fn not_deleted(asked: &DeleteRecordsPartition, error_code: ErrorCode) -> Deleted
 impl Cluster {
     pub(crate) fn delete_records(
         &mut self,
-        _: Now,
+        now: Now,
         caller: &Caller,
         request: DeleteRecordsRequest,
     ) -> DeleteRecordsResponse {
         let mut response = DeleteRecordsResponse::default();
         for topic in request.topics {
             let delete = |asked: &DeleteRecordsPartition| {
-                let deleted = self.delete_before(caller, &topic.name, asked);
+                let deleted = self.delete_before(now, caller, &topic.name, asked);
                 deleted.unwrap_or_else(|code| not_deleted(asked, code))
             };
             let partitions = topic.partitions.iter().map(delete).collect();
@@ -52,6 +52,7 @@ impl Cluster {
 
     fn delete_before(
         &mut self,
+        now: Now,
         caller: &Caller,
         topic: &str,
         asked: &DeleteRecordsPartition,
@@ -65,6 +66,7 @@ impl Cluster {
         }
         partition.delete_before(before).map_err(|_| ErrorCode::KAFKA_STORAGE_ERROR)?;
         let low_watermark = partition.log.start_offset();
+        self.start_moved(now, topic, index);
         Ok(DeletedRecordsPartition { partition_index: index, low_watermark, error_code: ErrorCode::NONE })
     }
 }

@@ -62,7 +62,7 @@ fn not_deleted(name: Option<Str>, topic_id: Uuid, error_code: ErrorCode) -> Dele
 impl Cluster {
     pub(crate) fn create_topics(
         &mut self,
-        _: Now,
+        now: Now,
         _: &Caller,
         request: CreateTopicsRequest,
     ) -> CreateTopicsResponse {
@@ -72,7 +72,7 @@ impl Cluster {
         let create = |topic: &CreatableTopic| {
             let created = match twice.contains(&topic.name) {
                 true => Err((ErrorCode::INVALID_REQUEST, format!("topic {} is named twice", topic.name))),
-                false => self.create(topic, request.validate_only),
+                false => self.create(now, topic, request.validate_only),
             };
             created.unwrap_or_else(|refused| not_created(topic, refused))
         };
@@ -82,6 +82,7 @@ impl Cluster {
 
     fn create(
         &mut self,
+        now: Now,
         asked: &CreatableTopic,
         validate_only: bool,
     ) -> Result<CreatableTopicResult, Refused> {
@@ -107,7 +108,10 @@ impl Cluster {
             ..CreatableTopicResult::default()
         };
         if !validate_only {
-            result.topic_id = self.create_topic(Str::from(&*asked.name), replicas, settings).id;
+            let created = self.create_topic(now, Str::from(&*asked.name), replicas, settings);
+            let failed =
+                |error| (ErrorCode::KAFKA_STORAGE_ERROR, format!("the topic cannot be written: {error}"));
+            result.topic_id = created.map_err(failed)?.id;
         }
         Ok(result)
     }

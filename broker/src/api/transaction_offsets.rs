@@ -8,6 +8,7 @@ use crate::core::coordinator::Coordinated;
 use crate::core::group::{Committed, as_transactions_know_it};
 use crate::core::producers::Sequenced;
 use crate::core::topics::OFFSETS_TOPIC;
+use crate::core::transactions::Identity;
 use crate::core::verification::Support;
 use crate::core::{Cluster, Now};
 use ottla_protocol::api::ApiKey;
@@ -62,16 +63,28 @@ impl Cluster {
         });
         // Nobody is asked about a request that has nothing to commit.
         let allowed = if has_any { self.check_txn_offset_commit(now, caller, &request) } else { Ok(()) };
-        let commit = |topic: &TxnOffsetCommitTopic| {
+        let mut commits = Vec::new();
+        let check = |topic: &TxnOffsetCommitTopic| {
             let Some(name) = name_of(self, topic) else {
                 return each(topic, |_| ErrorCode::UNKNOWN_TOPIC_ID);
             };
             each(topic, |asked| {
-                let committed = self.commit_pending(now, caller, &request, &name, asked, allowed);
-                committed.err().unwrap_or(ErrorCode::NONE)
+                let checked = self.check_pending(now, caller, &request, &name, asked, allowed);
+                checked.map(|commit| commits.push(commit)).err().unwrap_or(ErrorCode::NONE)
             })
         };
-        let topics = request.topics.iter().map(commit).collect();
+        let mut topics: Vec<_> = request.topics.iter().map(check).collect();
+        let producer = Identity { producer_id: request.producer_id, epoch: request.producer_epoch };
+        let facts = commits.iter().map(|(place, committed)| (place, Some(committed)));
+        if self.store_offsets(now, &request.group_id, Some(producer), facts).is_err() {
+            // As Kafka says it: the producer looks for the coordinator again, and tries again.
+            let all = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+            all.filter(|it| it.error_code.is_ok()).for_each(|it| it.error_code = ErrorCode::NOT_COORDINATOR);
+        } else if !commits.is_empty() {
+            let entry = self.groups.get_or_create(&request.group_id);
+            let pending = commits.into_iter();
+            pending.for_each(|(place, it)| entry.commit_pending(request.producer_id, place, it));
+        }
         TxnOffsetCommitResponse { topics, ..TxnOffsetCommitResponse::default() }
     }
 
@@ -109,7 +122,8 @@ impl Cluster {
         membership.check_transactional_commit(&request.member_id, instance_id, generation)
     }
 
-    fn commit_pending(
+    /// What is to be committed of a partition, if it may be.
+    fn check_pending(
         &mut self,
         now: Now,
         caller: &Caller,
@@ -117,7 +131,7 @@ impl Cluster {
         topic: &str,
         asked: &TxnOffsetCommitPartition,
         allowed: Result<(), ErrorCode>,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<((Str, i32), Committed), ErrorCode> {
         let index = asked.partition_index;
         if let Some(code) = self.faults.on_partition(ApiKey::TXN_OFFSET_COMMIT, caller.node, topic, index) {
             return Err(code);
@@ -146,14 +160,6 @@ impl Cluster {
             metadata: Str::from(metadata),
             at_ms: now.wall_ms,
         };
-        let group = Coordinated::Group(&request.group_id);
-        let stored = self.coordinator_index(group);
-        if let Some(partition) = self.topics.partition_mut(OFFSETS_TOPIC, stored) {
-            partition.producers.begin(request.producer_id, request.producer_epoch, now);
-            partition.stability.wrote(request.producer_id, 0);
-        }
-        let entry = self.groups.get_or_create(&request.group_id);
-        entry.commit_pending(request.producer_id, (topic, index), committed);
-        Ok(())
+        Ok(((topic, index), committed))
     }
 }

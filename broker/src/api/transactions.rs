@@ -216,8 +216,7 @@ impl Cluster {
         }
         let protocol = if caller.version >= 5 { Protocol::V2 } else { Protocol::V1 };
         let producer = Identity { producer_id: request.producer_id, epoch: request.producer_epoch };
-        let Self { transactions, producer_ids, .. } = self;
-        let ended = transactions.known(id).and_then(|transaction| {
+        let ended = self.change_transaction(now, id, |transaction, producer_ids| {
             transaction.end(producer, request.committed, protocol, now.wall_ms, || fresh_id(producer_ids))
         });
         let next = match ended {

@@ -11,9 +11,11 @@ const FLUSH_CHECK: Duration = Duration::from_millis(100);
 
 impl Cluster {
     /// Something was written to a topic: what there is to do later is done in time.
-    pub(crate) fn wrote(&mut self, now: Now, topic: &str) {
+    pub(crate) fn wrote(&mut self, now: Now, topic: &str, index: i32) {
         let Some(found) = self.topics.get(topic) else { return };
-        let (compacts, flushes) = (found.settings.compacts, found.settings.flush_ms < i64::MAX);
+        let Some(partition) = found.partition(index) else { return };
+        let compacts = found.settings.compacts && partition.log.has_closed();
+        let flushes = partition.log.is_unflushed(&found.settings);
         let due = [
             (Timer::Retention, true, self.settings.retention_check_interval),
             (Timer::Compaction, compacts && self.settings.cleaner_enabled, self.settings.cleaner_backoff),
@@ -40,7 +42,7 @@ impl Cluster {
                         }
                     }
                     Timer::Compaction if settings.compacts => {
-                        has_more |= partition.log.bytes() > 0;
+                        has_more |= partition.log.has_closed();
                         partition.compact(now.wall_ms, settings);
                     }
                     Timer::Flush => {
@@ -62,12 +64,13 @@ impl Cluster {
             self.timers.set(timer.clone(), now.at + after);
         }
         for (topic, index) in moved {
-            self.start_moved(&topic, index);
+            self.start_moved(now, &topic, index);
         }
     }
 
     /// Whoever waits at an offset that is not there any more is told so.
-    fn start_moved(&mut self, topic: &str, index: i32) {
+    pub(crate) fn start_moved(&mut self, now: Now, topic: &str, index: i32) {
+        self.note_partition(now, topic, index);
         let Some(partition) = self.topics.partition_mut(topic, index) else { return };
         for ticket in &partition.waiting {
             self.parking.wake(*ticket);

@@ -1,7 +1,7 @@
 //! Which node coordinates a group or a transaction: the leader of the partition that its name belongs to.
 //!
 //! Groups belong to `__consumer_offsets`, transactional ids to `__transaction_state`. Both topics come into being when they
-//! are first asked for, and hold no records: what a coordinator stores survives its node, as a log would.
+//! are first asked for; what is in them is [`super::coordinator_log`]'s.
 
 use super::settings::CoordinatorTopic;
 use super::topics::{OFFSETS_TOPIC, Partition, TRANSACTIONS_TOPIC};
@@ -34,14 +34,15 @@ impl Coordinated<'_> {
 
 impl Cluster {
     /// The node that coordinates it. The topic is made if it is not there yet.
-    pub(crate) fn coordinator(&mut self, of: Coordinated<'_>) -> Option<i32> {
+    pub(crate) fn coordinator(&mut self, now: Now, of: Coordinated<'_>) -> Option<i32> {
         if self.topics.get(of.topic()).is_none() {
             let CoordinatorTopic { partitions, replication_factor } = *self.coordinator_topic(of);
             let replicas = self.replication_factor(replication_factor);
             let assignment = self.assign(partitions, replicas);
             let given = OVERRIDES.map(|(name, value)| (name.to_string(), value.to_string()));
             let settings = self.topic_settings(given.into()).unwrap_or_else(|_| self.plain_settings());
-            self.create_topic(Str::from_static(of.topic()), assignment, settings);
+            // Without its topic there is no coordinator, and whoever asked tries again.
+            self.create_topic(now, Str::from_static(of.topic()), assignment, settings).ok()?;
         }
         self.known_coordinator(of)
     }
@@ -71,14 +72,15 @@ impl Cluster {
         of: Coordinated<'_>,
         node: i32,
     ) -> Result<(), ErrorCode> {
-        self.coordinator(of);
+        self.coordinator(now, of);
         self.move_leader(now, of.topic(), self.coordinator_index(of), node)
     }
 
     /// The index of the partition that it belongs to: Java's string hash, as Apache Kafka has it.
     pub(crate) fn coordinator_index(&self, of: Coordinated<'_>) -> i32 {
         let (Coordinated::Group(name) | Coordinated::Transaction(name)) = of;
-        java_hash(name).checked_abs().unwrap_or(0) % self.coordinator_topic(of).partitions
+        let there = self.topics.get(of.topic()).and_then(|topic| i32::try_from(topic.partitions.len()).ok());
+        java_hash(name).checked_abs().unwrap_or(0) % there.unwrap_or(self.coordinator_topic(of).partitions)
     }
 
     fn coordinator_partition(&self, of: Coordinated<'_>) -> Option<&Partition> {
@@ -99,13 +101,14 @@ fn java_hash(text: &str) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::log::storage::InMemory;
     use super::super::settings::Settings;
     use super::*;
 
     #[test]
     fn groups_and_transactions_are_placed_by_javas_string_hash() {
         // "hello".hashCode() is 99162322; "polygenelubricants" hashes to the number without an absolute value.
-        let cluster = Cluster::new(Settings::default(), 1);
+        let cluster = Cluster::new(Settings::default(), 1, Box::new(InMemory));
         for (name, index) in [("hello", 22), ("polygenelubricants", 0), ("", 0)] {
             assert_eq!(cluster.coordinator_index(Coordinated::Group(name)), index);
             assert_eq!(cluster.coordinator_index(Coordinated::Transaction(name)), index);

@@ -38,9 +38,10 @@ impl Cluster {
         producer: Identity,
         partitions: impl Iterator<Item = Place>,
     ) -> Result<(), ErrorCode> {
-        let transaction = self.transactions.known(id)?;
-        transaction.add(producer, partitions, now.at, now.wall_ms)?;
-        if let Some(deadline) = transaction.deadline {
+        self.change_transaction(now, id, |transaction, _| {
+            transaction.add(producer, partitions, now.at, now.wall_ms)
+        })?;
+        if let Some(deadline) = self.transactions.known(id)?.deadline {
             self.timers.set(Timer::Transaction(Str::from(id)), deadline);
         }
         Ok(())
@@ -49,10 +50,17 @@ impl Cluster {
     /// Aborts the open transaction of a transactional id and shuts its producer out.
     pub(crate) fn fence_transaction(&mut self, now: Now, id: &Str) {
         let protocol = self.coordinators_protocol();
-        let Self { transactions, producer_ids, .. } = self;
-        if let Ok(transaction) = transactions.known(id) {
+        let fenced = self.change_transaction(now, id, |transaction, producer_ids| {
             transaction.fence(protocol, || fresh_id(producer_ids));
-            self.transaction_decided(now, id);
+            Ok(())
+        });
+        match fenced {
+            Ok(()) => self.transaction_decided(now, id),
+            // It cannot be written down now.
+            Err(ErrorCode::COORDINATOR_NOT_AVAILABLE) => {
+                self.timers.set(Timer::Transaction(id.clone()), now.at + RETRY_AFTER);
+            }
+            Err(_) => {}
         }
     }
 
@@ -130,14 +138,19 @@ impl Cluster {
             again |= written == Err(ErrorCode::KAFKA_STORAGE_ERROR);
             matches!(written, Err(ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::KAFKA_STORAGE_ERROR))
         });
-        if again {
-            self.timers.set(Timer::Markers(id.clone()), now.at + RETRY_AFTER);
-        }
+        let is_over = missing.is_empty();
         if let Ok(transaction) = self.transactions.known(id) {
             transaction.partitions = missing;
-            if transaction.partitions.is_empty() {
+        }
+        if is_over {
+            let completed = self.change_transaction(now, id, |transaction, _| {
                 transaction.complete(now.at);
-            }
+                Ok(())
+            });
+            again |= completed.is_err();
+        }
+        if again {
+            self.timers.set(Timer::Markers(id.clone()), now.at + RETRY_AFTER);
         }
     }
 
@@ -157,12 +170,6 @@ impl Cluster {
         }
         let is_open = partition.stability.opened_at(marker.producer_id).is_some();
         partition.producers.check_marker(marker, is_open)?;
-        if &**topic == OFFSETS_TOPIC {
-            partition.producers.remember_marker(marker, now);
-            partition.stability.ended(marker.producer_id, 0, true);
-            self.end_pending_offsets(index, marker.producer_id, committed);
-            return Ok(());
-        }
         let before = partition.readable();
         let what = Appended { offsets: 1, max_timestamp: now.wall_ms };
         let batch = control_batch(now, marker, committed);
@@ -171,12 +178,15 @@ impl Cluster {
         partition.producers.remember_marker(marker, now);
         partition.stability.ended(marker.producer_id, offset, committed);
         self.wake_readers(topic, index, before);
-        self.wrote(now, topic);
+        self.wrote(now, topic, index);
+        if &**topic == OFFSETS_TOPIC {
+            self.end_pending_offsets(index, marker.producer_id, committed);
+        }
         Ok(())
     }
 
     /// Lets the offsets that a producer committed within its transaction count, or forgets them.
-    fn end_pending_offsets(&mut self, index: i32, producer_id: i64, committed: bool) {
+    pub(super) fn end_pending_offsets(&mut self, index: i32, producer_id: i64, committed: bool) {
         let groups: Vec<Str> = self.groups.iter().map(|(id, _)| id.clone()).collect();
         for id in groups {
             if self.coordinator_index(Coordinated::Group(&id)) == index

@@ -5,14 +5,17 @@
 //! randomness are handed in, and every map is ordered.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
+mod catalog;
 mod cleaning;
 pub(crate) mod coordinator;
+mod coordinator_log;
 pub(crate) mod group;
 pub(crate) mod log;
 mod markers;
 pub(crate) mod parking;
 pub(crate) mod producers;
 pub(crate) mod random;
+mod recovery;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod stability;
@@ -25,8 +28,10 @@ pub(crate) use parking::Ticket;
 
 use crate::api::Answer;
 use crate::api::fetch::Waiting;
+use catalog::Catalog;
 use coordinator::Coordinated;
 use group::{Effects, Groups, Timer};
+use log::storage::Storages;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{LeaderIdAndEpoch, NodeEndpoint};
 use ottla_protocol::wire::Str;
@@ -35,10 +40,14 @@ use random::Random;
 use sessions::Sessions;
 use settings::{Given, SettingError, Settings, TopicSettings};
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Instant;
 use timers::Timers;
 use topics::{OFFSETS_TOPIC, Partition, Readable, Topic, Topics};
 use transactions::Transactions;
+
+/// Producer ids that one request may take, and more.
+const PRODUCER_IDS_AHEAD: i64 = 100;
 
 /// The moment at which something happens.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +86,9 @@ pub(crate) struct Cluster {
     pub(crate) id: Str,
     pub(crate) settings: Settings,
     pub(crate) nodes: BTreeMap<i32, Node>,
+    /// Where logs are kept.
+    storages: Box<dyn Storages>,
+    catalog: Catalog,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) fetches: BTreeMap<Ticket, Waiting>,
@@ -96,12 +108,14 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn new(settings: Settings, seed: u64) -> Self {
+    pub(crate) fn new(settings: Settings, seed: u64, storages: Box<dyn Storages>) -> Self {
         let mut random = Random::new(seed);
         Self {
             id: Str::from(random.uuid().to_string()),
             settings,
             nodes: BTreeMap::new(),
+            storages,
+            catalog: Catalog::default(),
             topics: Topics::default(),
             groups: Groups::default(),
             fetches: BTreeMap::new(),
@@ -257,6 +271,8 @@ impl Cluster {
             return;
         }
         partition.lead(leader);
+        self.note_partition(now, topic, index);
+        let Some(partition) = self.topics.partition_mut(topic, index) else { return };
         for ticket in &partition.waiting {
             self.parking.wake(*ticket);
         }
@@ -315,18 +331,53 @@ impl Cluster {
 
     pub(crate) fn create_topic(
         &mut self,
+        now: Now,
         name: Str,
         replicas: Vec<Vec<i32>>,
         settings: TopicSettings,
-    ) -> &Topic {
-        let partitions = replicas.into_iter().map(|nodes| Partition::new(nodes, |node| self.is_alive(node)));
-        let partitions = partitions.collect();
+    ) -> io::Result<&Topic> {
+        let new = |(index, nodes)| {
+            let storage = self.storages.open(&name, index);
+            Partition::new(nodes, storage, |node| self.is_alive(node))
+        };
+        let mut partitions: Vec<Partition> = (0..).zip(replicas).map(new).collect();
+        for partition in &mut partitions {
+            // What an earlier topic of this name could not delete.
+            partition.log.remove()?;
+        }
         let topic = Topic { name: name.clone(), id: self.random.uuid(), settings, partitions };
+        self.catalog.put_topic(now.wall_ms, &topic)?;
         self.topics.insert(topic);
-        self.topics.get(&name).expect("it was inserted on the line before")
+        Ok(self.topics.get(&name).expect("it was inserted on the line before"))
+    }
+
+    /// Writes down who leads a partition and where it begins. What cannot be written is not worth a failure: leader epochs go
+    /// on above those of the log, and a start that is too early shows what was deleted once more.
+    fn note_partition(&mut self, now: Now, topic: &str, index: i32) {
+        let Some(found) = self.topics.get(topic) else { return };
+        if let Err(error) = self.catalog.put_partition(now.wall_ms, found, index) {
+            tracing::error!(topic, index, %error, "cannot write the catalog");
+        }
+    }
+
+    /// Promises more producer ids before they are given.
+    pub(crate) fn promise_producer_ids(&mut self, now: Now) {
+        if self.storages.is_durable()
+            && self.producer_ids + PRODUCER_IDS_AHEAD > self.catalog.producer_ids_end
+            && let Err(error) = self.catalog.put_cluster(now.wall_ms, &self.id, self.producer_ids)
+        {
+            tracing::error!(%error, "cannot write the catalog");
+        }
     }
 
     pub(crate) fn delete_topic(&mut self, now: Now, name: &str) -> Option<Topic> {
+        let found = self.topics.get(name)?;
+        // Before anything is gone, or a crash would bring back half of it.
+        if let Err(error) = self.catalog.remove_topic(now.wall_ms, found) {
+            tracing::error!(topic = name, %error, "cannot write the catalog");
+            return None;
+        }
+        self.forget_offsets_of(now, name);
         let mut topic = self.topics.remove(name)?;
         for partition in &mut topic.partitions {
             if let Err(error) = partition.log.remove() {

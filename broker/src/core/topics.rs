@@ -7,6 +7,7 @@
 //! is alive.
 
 use super::log::compaction::Judge;
+use super::log::storage::Storage;
 use super::log::{Appended, Log};
 use super::producers::Producers;
 use super::settings::TopicSettings;
@@ -76,18 +77,32 @@ pub(crate) struct Readable {
 }
 
 impl Partition {
-    pub(crate) fn new(replicas: Vec<i32>, is_alive: impl Fn(i32) -> bool) -> Self {
+    pub(crate) fn new(replicas: Vec<i32>, storage: Box<dyn Storage>, is_alive: impl Fn(i32) -> bool) -> Self {
         let leader = replicas.iter().copied().find(|node| is_alive(*node));
         Self {
             replicas,
             leader,
             leader_epoch: 0,
             epochs: vec![(0, 0)],
-            log: Log::default(),
+            log: Log::new(storage),
             producers: Producers::default(),
             stability: Stability::default(),
             waiting: Vec::new(),
         }
+    }
+
+    /// A batch that was recovered is of this epoch.
+    pub(crate) fn saw_epoch(&mut self, epoch: i32, began: i64) {
+        if self.epochs.last().is_none_or(|(last, _)| epoch > *last) {
+            self.epochs.push((epoch, began));
+        }
+    }
+
+    /// Takes up the leadership after everything was recovered, in an epoch above all that there were.
+    pub(crate) fn take_up(&mut self, known_epoch: i32, is_alive: impl Fn(i32) -> bool) {
+        let seen = self.epochs.last().map_or(0, |(epoch, _)| *epoch);
+        self.leader_epoch = known_epoch.max(seen);
+        self.lead(self.replicas.iter().copied().find(|node| is_alive(*node)));
     }
 
     pub(crate) fn lead(&mut self, leader: Option<i32>) {
@@ -271,6 +286,7 @@ pub(crate) fn is_legal_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::log::storage::Memory;
     use super::super::settings::Given;
     use super::*;
 
@@ -287,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_end_of_an_epoch_is_where_the_next_one_that_wrote_began() {
-        let mut partition = Partition::new(vec![1, 2], |_| true);
+        let mut partition = Partition::new(vec![1, 2], Box::new(Memory::default()), |_| true);
         write(&mut partition, 10);
         partition.lead(Some(2));
         partition.lead(Some(1));
@@ -302,7 +318,7 @@ mod tests {
 
     #[test]
     fn naming_the_leader_again_changes_nothing() {
-        let mut partition = Partition::new(vec![1, 2], |node| node == 2);
+        let mut partition = Partition::new(vec![1, 2], Box::new(Memory::default()), |node| node == 2);
         assert_eq!(partition.leader, Some(2));
         partition.lead(Some(2));
         assert_eq!(partition.leader_epoch, 0);

@@ -6,7 +6,9 @@
 //!
 //! Invariant: the epoch of a producer id never falls, and a decision is never changed.
 
+use super::Now;
 use ottla_protocol::error_code::ErrorCode;
+use ottla_protocol::messages::{TransactionLogPartitions, TransactionLogValue};
 use ottla_protocol::wire::Str;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -114,7 +116,7 @@ pub(crate) enum Protocol {
 pub(crate) type Place = (Str, i32);
 
 /// See the head of the module.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Transaction {
     state: State,
     now: Identity,
@@ -154,6 +156,64 @@ impl Transaction {
             deadline: None,
             used: at,
         }
+    }
+
+    /// As the log of its coordinator keeps it.
+    pub(crate) fn to_value(&self, now_ms: i64) -> TransactionLogValue {
+        let mut partitions: Vec<TransactionLogPartitions> = Vec::new();
+        for (topic, index) in &self.partitions {
+            match partitions.last_mut().filter(|last| last.topic == *topic) {
+                Some(last) => last.partition_ids.push(*index),
+                None => partitions
+                    .push(TransactionLogPartitions { topic: topic.clone(), partition_ids: vec![*index] }),
+            }
+        }
+        let next = if self.state == State::Ongoing { self.heir } else { self.next };
+        let status = State::ALL.iter().position(|state| *state == self.state);
+        TransactionLogValue {
+            producer_id: self.now.producer_id,
+            previous_producer_id: self.previous_id.unwrap_or(-1),
+            next_producer_id: next.map_or(-1, |next| next.producer_id),
+            next_producer_epoch: next.map_or(-1, |next| next.epoch),
+            producer_epoch: self.now.epoch,
+            transaction_timeout_ms: i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX),
+            transaction_status: status.and_then(|status| i8::try_from(status).ok()).unwrap_or_default(),
+            transaction_partitions: Some(partitions),
+            last_update_timestamp_ms: now_ms,
+            start_timestamp_ms: self.started_ms.unwrap_or(-1),
+            client_transaction_version: if self.protocol == Protocol::V2 { 2 } else { 0 },
+        }
+    }
+
+    /// From what the log of its coordinator kept. As in Kafka, the epoch before is not among it.
+    pub(crate) fn from_value(value: &TransactionLogValue, now: Now) -> Option<Self> {
+        let state = *State::ALL.get(usize::try_from(value.transaction_status).ok()?)?;
+        let timeout = Duration::from_millis(u64::try_from(value.transaction_timeout_ms).ok()?);
+        let started_ms = (value.start_timestamp_ms >= 0).then_some(value.start_timestamp_ms);
+        let elapsed = u64::try_from(now.wall_ms.saturating_sub(started_ms.unwrap_or(now.wall_ms)));
+        let left = timeout.saturating_sub(Duration::from_millis(elapsed.unwrap_or_default()));
+        let (is_open, next_id) = (state == State::Ongoing, value.next_producer_id);
+        let epoch = value.next_producer_epoch.max(0);
+        let next = (next_id >= 0).then_some(Identity { producer_id: next_id, epoch });
+        let partitions = value
+            .transaction_partitions
+            .iter()
+            .flatten()
+            .flat_map(|topic| topic.partition_ids.iter().map(|index| (topic.topic.clone(), *index)));
+        Some(Self {
+            state,
+            now: Identity { producer_id: value.producer_id, epoch: value.producer_epoch },
+            previous_id: (value.previous_producer_id >= 0).then_some(value.previous_producer_id),
+            next: next.filter(|_| !is_open),
+            heir: next.filter(|_| is_open),
+            last_epoch: NO_EPOCH,
+            protocol: if value.client_transaction_version >= 2 { Protocol::V2 } else { Protocol::V1 },
+            timeout,
+            partitions: partitions.collect(),
+            started_ms,
+            deadline: (is_open && timeout != NO_TIMEOUT).then(|| now.at + left),
+            used: now.at,
+        })
     }
 
     /// Whether nothing is going on, and nothing was since then.
@@ -464,15 +524,30 @@ impl Transactions {
         self.known.entry(Str::from(id)).or_insert_with(|| Transaction::new(fresh_id(), timeout, at))
     }
 
-    /// Forgets this id if it was idle since `expired`, and the others that were, if there are enough to make it worth it.
-    pub(crate) fn forget_idle(&mut self, id: &str, expired: Option<Instant>) {
-        let Some(expired) = expired else { return };
-        if self.known.len() >= SWEPT_AT_LEAST.max(2 * self.swept) {
-            self.known.retain(|_, transaction| !transaction.is_idle_since(expired));
+    /// Forgets this id if it was idle since `expired`, and the others that were, if there are enough to make it worth it. Says
+    /// which.
+    pub(crate) fn forget_idle(&mut self, id: &str, expired: Option<Instant>) -> Vec<Str> {
+        let Some(expired) = expired else { return Vec::new() };
+        let all = self.known.len() >= SWEPT_AT_LEAST.max(2 * self.swept);
+        let idle = self
+            .known
+            .iter()
+            .filter(|(known, transaction)| (all || &***known == id) && transaction.is_idle_since(expired));
+        let idle: Vec<Str> = idle.map(|(id, _)| id.clone()).collect();
+        idle.iter().for_each(|id| self.forget(id));
+        if all {
             self.swept = self.known.len();
-        } else if self.known.get(id).is_some_and(|transaction| transaction.is_idle_since(expired)) {
-            self.known.remove(id);
         }
+        idle
+    }
+
+    pub(crate) fn forget(&mut self, id: &str) {
+        self.known.remove(id);
+    }
+
+    /// A transaction that a log has kept.
+    pub(crate) fn restore(&mut self, id: Str, transaction: Transaction) {
+        self.known.insert(id, transaction);
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Str, &Transaction)> {
@@ -483,6 +558,32 @@ impl Transactions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_its_log_keeps_of_a_transaction_is_all_but_the_epoch_before() {
+        let now = Now { at: Instant::now(), wall_ms: 5000 };
+        let timeout = Duration::from_secs(9);
+        let mut transaction = Transaction::new(7, timeout, now.at);
+        let check = |transaction: &Transaction| {
+            let back = Transaction::from_value(&transaction.to_value(now.wall_ms), now).unwrap();
+            assert_eq!(back, Transaction { last_epoch: NO_EPOCH, used: now.at, ..transaction.clone() });
+        };
+        let Ok(Init::Ready(producer)) = transaction.init(None, false, timeout, now.at, || 1) else {
+            panic!("it is new")
+        };
+        check(&transaction);
+        let places = [("a", 0), ("a", 2), ("b", 1)].map(|(topic, index)| (Str::from(topic), index));
+        transaction.add(producer, places.into_iter(), now.at, now.wall_ms).unwrap();
+        check(&transaction);
+        let kept = transaction.init(None, true, timeout, now.at, || 8).unwrap();
+        assert!(matches!(kept, Init::Kept { .. }));
+        check(&transaction);
+        transaction.now.epoch = LAST_EPOCH;
+        transaction.heir = None;
+        transaction.end(transaction.now, true, Protocol::V2, now.wall_ms, || 8).unwrap();
+        assert_eq!(transaction.next, Some(Identity { producer_id: 8, epoch: 0 }));
+        check(&transaction);
+    }
 
     #[test]
     fn ids_that_were_idle_too_long_are_forgotten_unless_something_is_open() {

@@ -46,7 +46,7 @@ impl Cluster {
         }
         partition.forget_idle_producers(now.at.checked_sub(self.settings.producer_expiration));
         partition.producers.verify(batch, support == Support::Adding, now);
-        if self.coordinator(Coordinated::Transaction(transactional_id)).is_none() {
+        if self.coordinator(now, Coordinated::Transaction(transactional_id)).is_none() {
             return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
         }
         let producer = Identity { producer_id, epoch };

@@ -208,6 +208,17 @@ impl Groups {
         self.0.iter()
     }
 
+    /// Every group with the offsets that it has committed of a topic.
+    pub(crate) fn offsets_of(&self, topic: &str) -> Vec<(Str, Vec<(Str, i32)>)> {
+        let of_topic = |entry: &Entry| -> Vec<(Str, i32)> {
+            let pending = entry.pending.values().flat_map(BTreeMap::keys);
+            let places = entry.offsets.keys().chain(pending).filter(|(name, _)| &**name == topic);
+            places.cloned().collect()
+        };
+        let groups = self.0.iter().map(|(id, entry)| (id.clone(), of_topic(entry)));
+        groups.filter(|(_, places)| !places.is_empty()).collect()
+    }
+
     /// A topic that is deleted takes its committed offsets with it.
     pub(crate) fn forget_topic(&mut self, topic: &str) {
         for entry in self.0.values_mut() {

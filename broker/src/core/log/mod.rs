@@ -7,6 +7,7 @@
 //! changes what the index says.
 
 pub(crate) mod compaction;
+mod recovery;
 pub(crate) mod segment;
 pub(crate) mod storage;
 
@@ -75,6 +76,11 @@ impl Log {
         self.segments.iter().map(Segment::bytes).sum()
     }
 
+    /// Whether there are segments that are not written to any more.
+    pub(crate) fn has_closed(&self) -> bool {
+        self.segments.len() > 1
+    }
+
     /// Where its segments begin.
     #[cfg(test)]
     pub(crate) fn segment_offsets(&self) -> Vec<i64> {
@@ -129,8 +135,11 @@ impl Log {
                 || active.open_ms(timestamp, now_ms) > open_max)
     }
 
-    /// Closes the last segment and begins another.
-    fn roll(&mut self, now_ms: i64) -> io::Result<()> {
+    /// Closes the last segment and begins another, unless it is empty.
+    pub(crate) fn roll(&mut self, now_ms: i64) -> io::Result<()> {
+        if self.active().entries.is_empty() {
+            return Ok(());
+        }
         if self.unflushed.is_some() {
             self.flush()?;
         }

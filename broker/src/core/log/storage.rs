@@ -10,8 +10,34 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 
+/// Where the logs of a broker are kept.
+pub(crate) trait Storages: fmt::Debug + Send {
+    /// The storage of one partition, with what it held before.
+    fn open(&self, topic: &str, index: i32) -> Box<dyn Storage>;
+
+    /// Whether anything is left when the broker ends.
+    fn is_durable(&self) -> bool;
+}
+
+/// In memory, and gone with the broker.
+#[derive(Debug, Default)]
+pub(crate) struct InMemory;
+
+impl Storages for InMemory {
+    fn open(&self, _: &str, _: i32) -> Box<dyn Storage> {
+        Box::new(Memory::default())
+    }
+
+    fn is_durable(&self) -> bool {
+        false
+    }
+}
+
 /// The bytes of one log, by segment.
 pub(crate) trait Storage: fmt::Debug + Send {
+    /// The segments that there are, and how long they are.
+    fn segments(&self) -> io::Result<BTreeMap<i64, u64>>;
+
     /// Makes an empty segment.
     fn create(&mut self, segment: i64) -> io::Result<()>;
 
@@ -20,6 +46,9 @@ pub(crate) trait Storage: fmt::Debug + Send {
 
     /// `length` bytes from `position`, or fewer, but whatever was appended at once is whole.
     fn read(&mut self, segment: i64, position: u64, length: usize) -> io::Result<Bytes>;
+
+    /// Cuts the end of a segment off.
+    fn truncate(&mut self, segment: i64, length: u64) -> io::Result<()>;
 
     /// Returns when what was appended to a segment survives the loss of power.
     fn flush(&mut self, segment: i64) -> io::Result<()>;
@@ -58,6 +87,11 @@ struct Chunks {
 }
 
 impl Storage for Memory {
+    fn segments(&self) -> io::Result<BTreeMap<i64, u64>> {
+        let length = |chunks: &Chunks| chunks.open_at + chunks.open.len() as u64;
+        Ok(self.segments.iter().map(|(segment, chunks)| (*segment, length(chunks))).collect())
+    }
+
     fn create(&mut self, segment: i64) -> io::Result<()> {
         // The room left in the last one's chunk would be kept for nothing.
         if let Some(mut last) = self.segments.last_entry() {
@@ -85,6 +119,12 @@ impl Storage for Memory {
     fn read(&mut self, segment: i64, position: u64, length: usize) -> io::Result<Bytes> {
         let chunks = self.segments.get_mut(&segment).ok_or(io::ErrorKind::NotFound)?;
         Ok(chunks.read(position, length))
+    }
+
+    fn truncate(&mut self, segment: i64, length: u64) -> io::Result<()> {
+        let chunks = self.segments.get_mut(&segment).ok_or(io::ErrorKind::NotFound)?;
+        let left = chunks.read(0, usize::try_from(length).unwrap_or(usize::MAX));
+        self.replace(segment, &[left])
     }
 
     fn flush(&mut self, _: i64) -> io::Result<()> {
