@@ -169,6 +169,8 @@ pub struct ConsumerMetrics {
     pub records: u64,
     /// Bytes of record batches that were fetched, as they came over the wire.
     pub fetched_bytes: u64,
+    /// The same by the node that they came from: with `client.rack`, followers too (KIP-392).
+    pub fetched_from: BTreeMap<i32, u64>,
     /// From the sending of a Fetch until its answer, of those that were answered. A broker without new records holds a
     /// Fetch back for up to `fetch.max.wait.ms`.
     pub fetch_latency: Histogram,

@@ -203,6 +203,22 @@ impl Backend {
         }
     }
 
+    /// Whether the members of a group may leave the matching of a pattern to the broker (KIP-848).
+    pub fn matches_patterns(&self) -> bool {
+        match &self.0.place {
+            Place::Simulator(_, cluster) => cluster.matches_patterns(),
+            Place::Bundled(_) | Place::Kafka(_) => self.has_modern_groups(),
+        }
+    }
+
+    /// Whether the brokers send readers to the replica in their rack (KIP-392).
+    pub fn reads_from_followers(&self) -> bool {
+        match &self.0.place {
+            Place::Simulator(_, cluster) => cluster.reads_from_followers(),
+            Place::Bundled(_) | Place::Kafka(_) => true,
+        }
+    }
+
     /// Starts a task.
     pub fn spawn<T: Send + 'static>(
         &self,

@@ -23,6 +23,7 @@ pub const NODES: i32 = 3;
 const PORT: u16 = 9092;
 /// No version at all.
 const NONE: (i16, i16) = (0, -1);
+const BY_RACK: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 /// The first version of Metadata with the ids of topics.
 const TOPIC_IDS: i16 = 10;
 /// What the clients of scenarios call themselves.
@@ -48,6 +49,8 @@ impl SimulatedCluster {
         let builder = builder.setting("group.consumer.heartbeat.interval.ms", "1000");
         let builder = builder.setting("transaction.two.phase.commit.enable", "true");
         let builder = builder.setting("unstable.api.versions.enable", "true");
+        let builder = (1..=NODES).fold(builder, |builder, node| builder.rack(node, format!("rack-{node}")));
+        let builder = builder.setting("replica.selector.class", BY_RACK);
         let broker = builder.world(Arc::new(simulation.clone())).build()?;
         let versions = draw_versions(&mut simulation.random_for("versions"));
         let cluster =
@@ -89,6 +92,16 @@ impl SimulatedCluster {
     pub fn has_modern_groups(&self) -> bool {
         let epochs = [ApiKey::OFFSET_COMMIT, ApiKey::OFFSET_FETCH];
         self.has(ApiKey::CONSUMER_GROUP_HEARTBEAT, 0) && epochs.iter().all(|key| self.has(*key, 9))
+    }
+
+    /// Whether the broker can match topics against a pattern in the versions that were drawn.
+    pub fn matches_patterns(&self) -> bool {
+        self.has_modern_groups() && self.has(ApiKey::CONSUMER_GROUP_HEARTBEAT, 1)
+    }
+
+    /// Whether the versions that were drawn name another replica to read from (KIP-392).
+    pub fn reads_from_followers(&self) -> bool {
+        self.has(ApiKey::FETCH, 11)
     }
 
     fn has(&self, key: ApiKey, version: i16) -> bool {

@@ -5,6 +5,7 @@ use ottla_integration_tests::backend::Backend;
 use ottla_integration_tests::scenarios::ALL;
 use std::time::Duration;
 
+const BY_RACK: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn check(name: &str) {
@@ -17,7 +18,8 @@ fn check(name: &str) {
         let broker = broker.setting("group.consumer.heartbeat.interval.ms", "500");
         let broker = broker.setting("transaction.two.phase.commit.enable", "true");
         let broker = broker.setting("unstable.api.versions.enable", "true");
-        let broker = broker.start().await.expect("free ports");
+        let broker = (1..=3).fold(broker, |broker, node| broker.rack(node, format!("rack-{node}")));
+        let broker = broker.setting("replica.selector.class", BY_RACK).start().await.expect("free ports");
         let backend = Backend::bundled(broker, 1).expect("an address");
         let ended = tokio::time::timeout(LIMIT, (scenario.run)(backend.clone())).await;
         backend.stop();
@@ -54,6 +56,7 @@ scenarios! {
     batches_above_the_topics_limit_are_split
     a_group_reads_everything_and_commits_it
     members_come_and_go_without_a_gap
+    members_of_both_protocols_come_and_go
     a_lone_member_gets_each_record_once
     a_crash_repeats_records_and_skips_none
     what_is_still_in_work_is_never_committed
@@ -65,6 +68,8 @@ scenarios! {
     seek_pause_and_resume_are_obeyed
     seeks_among_late_answers_show_nothing_older
     a_time_is_found_and_what_comes_later_is_not_missed
+    topics_that_match_are_read_as_they_come
+    the_replica_in_the_same_rack_is_read_from
     a_transaction_is_seen_when_it_is_committed
     a_transaction_with_a_failed_record_is_not_committed
     a_fenced_producer_stays_fenced

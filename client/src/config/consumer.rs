@@ -237,8 +237,9 @@ settings! {
         /// Kafka's clients, where it is `Classic` (KIP-848).
         group_protocol: GroupProtocol = GroupProtocol::Auto;
         /// How long a classic group waits for a sign of life before it gives the partitions away
-        /// (`session.timeout.ms`). Default 45 s, from 1 ms; the broker has limits of its own. For groups of KIP-848 the
-        /// broker decides alone.
+        /// (`session.timeout.ms`). Default 45 s, from 1 ms; the broker has limits of its own. A member that is not heard for
+        /// so long stops reading until it is, because others may have its partitions. For groups of KIP-848 the broker
+        /// decides alone, and members stop after 45 s, its default.
         session_timeout: Duration = Duration::from_secs(45);
         /// How often a classic group is sent the sign of life (`heartbeat.interval.ms`). Default 3 s, from 1 ms, and
         /// below [`session_timeout`](Self::session_timeout); a third of it at most is wise. For groups of KIP-848 the

@@ -421,7 +421,7 @@ impl Consumer {
                 let watermark = fetched.answer.high_watermark;
                 position.high_watermark = (watermark >= 0).then_some(watermark);
                 let before = position.waiting.len();
-                if !self.fetch.keep(&fetched, position) {
+                if !self.fetch.keep(link.node, &fetched, position) {
                     let partition = fetched.partition.clone();
                     let unreadable = move || tracing::error!(%partition, "a fetch brought no readable batch");
                     self.said.push(Saying::new(unreadable));

@@ -3,7 +3,7 @@
 //! It owns the answer, the one request that looks for it, and the wait between two of them. It refuses to know what is asked
 //! of the coordinator. Invariant: at most one FindCoordinator is out, and never before its backoff is over.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
@@ -49,6 +49,9 @@ pub(crate) struct Coordinator {
     needed: bool,
     /// A member always has.
     always: bool,
+    /// How long what may pass is waited out, and until when that is now.
+    patience: Duration,
+    patient_until: Option<Instant>,
 }
 
 impl Coordinator {
@@ -60,7 +63,8 @@ impl Coordinator {
         now: Instant,
     ) -> Self {
         let backoff = Backoff::new(client.retry_backoff, client.retry_backoff_max);
-        Self { what, key, place: Place::Unknown { ask_after: now }, backoff, needed: always, always }
+        let (place, patience) = (Place::Unknown { ask_after: now }, client.default_api_timeout);
+        Self { what, key, place, backoff, needed: always, always, patience, patient_until: None }
     }
 
     pub(crate) fn node(&self) -> Option<i32> {
@@ -145,9 +149,15 @@ impl Coordinator {
         Err(Error::from_code(code, format_args!("{} {}: no coordinator", self.what.name(), self.key)))
     }
 
+    /// How long a heartbeat waits: late enough for a slow broker, and early enough to try another one within the session.
+    pub(crate) fn heartbeat_timeout(client: &ClientConfig, session: Duration) -> Duration {
+        client.request_timeout.min(session / 2)
+    }
+
     /// It answered: what fails from now on is a new failure.
     pub(crate) fn alive(&mut self) {
         self.backoff.reset();
+        self.patient_until = None;
     }
 
     /// The question that was out on this link will not be answered.
@@ -155,6 +165,12 @@ impl Coordinator {
         if matches!(self.place, Place::Asked(asked) if asked == link) {
             self.place = Place::Unknown { ask_after: now + self.backoff.next(random) };
         }
+    }
+
+    /// It refuses for a reason that may pass: whether to ask again. Not for ever, counted from the first time since it has
+    /// answered otherwise.
+    pub(crate) fn may_relent(&mut self, now: Instant) -> bool {
+        now < *self.patient_until.get_or_insert(now + self.patience)
     }
 
     /// It is not where we thought, or cannot be reached.

@@ -40,6 +40,8 @@ struct Broker {
     aside: Option<Out>,
     /// Fetches aside since the last long poll that brought nothing.
     empty_asides: u32,
+    /// All that was fetched from it.
+    fetched_bytes: u64,
 }
 
 impl Broker {
@@ -63,8 +65,6 @@ pub(crate) struct Fetch {
     /// What a partition may have waiting before it is fetched again, and what it may bring at once.
     partition_bytes: usize,
     held: Arc<Held>,
-    /// All that was fetched.
-    fetched_bytes: u64,
     latency: Histogram,
     /// Until when leaders are not told where we are, because a follower failed.
     pub(super) leaders_only: Option<Instant>,
@@ -86,7 +86,7 @@ impl Fetch {
         let partition_bytes = usize::try_from(config.max_partition_fetch_bytes).unwrap_or(usize::MAX);
         let (brokers, leaders_only) = (BTreeMap::new(), None);
         let held = Arc::default();
-        Self { config, brokers, partition_bytes, held, fetched_bytes: 0, latency, leaders_only }
+        Self { config, brokers, partition_bytes, held, latency, leaders_only }
     }
 
     /// Where each of so many partitions has a reader of its own, all but one may stand still without stopping that one: each
@@ -339,7 +339,7 @@ impl Fetch {
     }
 
     /// Queues the records of an answer, and moves the position behind them. False if there was no whole batch among them.
-    pub(crate) fn keep(&mut self, fetched: &Fetched<'_>, position: &mut Position) -> bool {
+    pub(crate) fn keep(&mut self, node: i32, fetched: &Fetched<'_>, position: &mut Position) -> bool {
         let Some(records) = fetched.answer.records.0.clone().filter(|records| !records.is_empty()) else {
             return true;
         };
@@ -370,7 +370,7 @@ impl Fetch {
             charge,
         });
         position.waiting_bytes += bytes;
-        self.fetched_bytes += bytes as u64;
+        self.brokers.entry(node).or_default().fetched_bytes += bytes as u64;
         position.place = end.map_or(Place::Failed, Place::At);
         end.is_some()
     }
@@ -387,7 +387,9 @@ impl Fetch {
 
     /// What there is to tell of it.
     pub(crate) fn measure(&self, metrics: &mut ConsumerMetrics) {
-        metrics.fetched_bytes = self.fetched_bytes;
+        let fetched = self.brokers.iter().map(|(node, broker)| (*node, broker.fetched_bytes));
+        metrics.fetched_from = fetched.filter(|(_, bytes)| *bytes > 0).collect();
+        metrics.fetched_bytes = metrics.fetched_from.values().sum();
         metrics.fetch_latency = self.latency.clone();
         metrics.buffer_bytes = self.held.bytes();
     }

@@ -37,8 +37,8 @@ pub(super) fn protocol(backend: &Backend) -> GroupProtocol {
 }
 
 fn draw_protocol(backend: &Backend, random: &mut Random) -> GroupProtocol {
-    let protocols = [GroupProtocol::Classic, GroupProtocol::Consumer, GroupProtocol::Auto];
-    if backend.has_modern_groups() { random.choose(&protocols) } else { GroupProtocol::Classic }
+    let protocols = [GroupProtocol::Classic, GroupProtocol::Auto, GroupProtocol::Consumer];
+    random.choose(&protocols[..if backend.has_modern_groups() { 3 } else { 2 }])
 }
 
 /// Everything of the log has been received by somebody.
@@ -109,6 +109,15 @@ pub(super) async fn a_group_reads_everything_and_commits_it(backend: &Backend) -
 
 /// Members join, leave and crash while records flow; nobody skips a record, and no commit runs ahead of the work.
 pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Result<(), Failure> {
+    come_and_go(backend, Some(protocol(backend))).await
+}
+
+/// The same where each member draws a protocol of its own: the group changes from one to the other and back.
+pub(super) async fn members_of_both_protocols_come_and_go(backend: &Backend) -> Result<(), Failure> {
+    come_and_go(backend, None).await
+}
+
+async fn come_and_go(backend: &Backend, protocol: Option<GroupProtocol>) -> Result<(), Failure> {
     let (topic, group) = (backend.topic("come-and-go", 5).await?, backend.group("group"));
     let history = Arc::new(History::default());
     let client = backend.client().build()?;
@@ -122,8 +131,6 @@ pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Resu
         Assignor::Custom(Arc::new(Reversed)),
     ];
     let assignor = &assignors[backend.random("assignor").choose(&[0, 1, 2, 3, 4])];
-    // Where everybody has a protocol of their own, the group changes from one to the other and back.
-    let protocol = (!backend.random("mixed protocols").percent(30)).then(|| protocol(backend));
     let places: Vec<_> = (0..3)
         .map(|place| {
             let member = Member {

@@ -7,6 +7,7 @@ mod admin;
 mod bad_input;
 mod finishing;
 mod group;
+mod patterns;
 mod pipelines;
 mod positions;
 mod produce;
@@ -62,6 +63,7 @@ scenarios! {
     STORMY produce::batches_above_the_topics_limit_are_split,
     STORMY group::a_group_reads_everything_and_commits_it,
     STORMY group::members_come_and_go_without_a_gap,
+    STORMY group::members_of_both_protocols_come_and_go,
     STORMY group::a_lone_member_gets_each_record_once,
     STORMY group::a_crash_repeats_records_and_skips_none,
     STORMY finishing::what_is_still_in_work_is_never_committed,
@@ -72,6 +74,8 @@ scenarios! {
     FAIR positions::a_time_is_found_and_what_comes_later_is_not_missed,
     FAIR positions::a_log_that_is_cut_in_front_of_a_reader_is_told,
     STORMY positions::seeks_among_late_answers_show_nothing_older,
+    FAIR patterns::topics_that_match_are_read_as_they_come,
+    FAIR patterns::the_replica_in_the_same_rack_is_read_from,
     FAIR transactions::a_transaction_is_seen_when_it_is_committed,
     FAIR transactions::a_transaction_with_a_failed_record_is_not_committed,
     FAIR transactions::a_fenced_producer_stays_fenced,

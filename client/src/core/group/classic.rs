@@ -327,8 +327,7 @@ impl Classic {
 
     fn beat(&mut self, link: Link, cluster: &mut Cluster) -> Result<Work, Error> {
         let version = cluster.version::<HeartbeatRequest>(link, i16::MAX)?;
-        // Late enough for a slow broker, and early enough to try another one within the session.
-        let timeout = self.client.request_timeout.min(self.config.session_timeout / 2);
+        let timeout = Coordinator::heartbeat_timeout(&self.client, self.config.session_timeout);
         Ok(request(Ask::Heartbeat(self.member.heartbeat_request()), version, timeout))
     }
 
@@ -352,11 +351,6 @@ impl Classic {
         cluster: &mut Cluster,
     ) -> bool {
         match answer {
-            Answer::FindCoordinator(response) => {
-                if let Err(error) = self.coordinator.answered(now, link, response, cluster) {
-                    self.fail(error);
-                }
-            }
             Answer::JoinGroup(response) => {
                 cluster.throttle(now, link, response.throttle_time_ms);
                 if let Some(flight) = self.land(link, Duty::Join) {
@@ -559,6 +553,11 @@ impl Classic {
                 self.lose_membership(now, "the coordinator forgot this member", cluster);
             }
             code if code.is_retriable() || code == ErrorCode::REBALANCE_IN_PROGRESS => {
+                let after = now + self.backoff.next(&mut cluster.random);
+                self.postpone(flight.duty, after);
+            }
+            // What went wrong in the coordinator says nothing of us.
+            ErrorCode::UNKNOWN_SERVER_ERROR if self.coordinator.may_relent(now) => {
                 let after = now + self.backoff.next(&mut cluster.random);
                 self.postpone(flight.duty, after);
             }

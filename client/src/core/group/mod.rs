@@ -223,6 +223,14 @@ impl Group {
         answer: &Answer,
         cluster: &mut Cluster,
     ) -> bool {
+        if let Answer::FindCoordinator(response) = answer {
+            if let Err(error) =
+                either!(self, member => member.coordinator.answered(now, link, response, cluster))
+            {
+                either!(self, member => member.fail(error));
+            }
+            return true;
+        }
         either!(self, member => member.handle(now, link, answer, cluster))
     }
 

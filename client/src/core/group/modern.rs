@@ -31,7 +31,9 @@ use crate::core::{Lane, Link, Request, TopicPartition, Work};
 use crate::error::{Error, ErrorKind};
 
 /// How long a member that the coordinator does not hear may go on. The broker's `group.consumer.session.timeout.ms` is not
-/// told to anybody; this is its default.
+/// told to anybody; this is its default. Kafka's own client goes on until it is told that it is fenced, and meanwhile two
+/// members work on the same records. What is done without the coordinator cannot be committed anyway, and a member that has
+/// stopped keeps its id and epoch: the coordinator that hears it in time gives it back what it had.
 const SESSION: Duration = Duration::from_secs(45);
 
 /// How often to report until the first answer says it.
@@ -108,8 +110,6 @@ pub(crate) struct Modern {
     may_give_way: bool,
     /// A leave that is to be sent since this time.
     farewell: Option<Instant>,
-    /// How long to wait for whoever holds our instance id.
-    patience: Option<Instant>,
     failure: Option<Error>,
     backoff: Backoff,
     events: VecDeque<GroupEvent>,
@@ -139,7 +139,6 @@ impl Modern {
             enrolled: false,
             may_give_way: chooses,
             farewell: None,
-            patience: None,
             failure: None,
             backoff: Backoff::new(client.retry_backoff, client.retry_backoff_max),
             events: VecDeque::new(),
@@ -300,8 +299,7 @@ impl Modern {
             }
             None => self.enrolment.full_heartbeat(self.epoch, &self.owned, version)?,
         };
-        // Late enough for a slow broker, and early enough to try another one within the session.
-        let timeout = self.client.request_timeout.min(SESSION / 2);
+        let timeout = Coordinator::heartbeat_timeout(&self.client, SESSION);
         Ok(request(Ask::ConsumerGroupHeartbeat(ask), version, timeout))
     }
 
@@ -322,11 +320,6 @@ impl Modern {
         cluster: &mut Cluster,
     ) -> bool {
         match answer {
-            Answer::FindCoordinator(response) => {
-                if let Err(error) = self.coordinator.answered(now, link, response, cluster) {
-                    self.fail(error);
-                }
-            }
             Answer::DescribeGroups(response) => {
                 cluster.throttle(now, link, response.throttle_time_ms);
                 if let Some(flight) = self.land(link) {
@@ -388,7 +381,7 @@ impl Modern {
         self.contact = self.contact.max(flight.sent);
         self.coordinator.alive();
         self.backoff.reset();
-        (self.patience, self.may_give_way) = (None, false);
+        self.may_give_way = false;
         self.enrolment.take_id(response.member_id.as_deref());
         self.epoch = response.member_epoch;
         self.phase = Phase::Member;
@@ -468,9 +461,10 @@ impl Modern {
                 self.events.push_back(GroupEvent::Refused(self.enrolment.describe(code, response)));
                 self.next_heartbeat = now + self.interval;
             }
-            // Whoever had the name may be gone without a word: then its session ends by itself (fault 62).
-            ErrorCode::UNRELEASED_INSTANCE_ID
-                if now < *self.patience.get_or_insert(now + self.client.default_api_timeout) =>
+            // Whoever had the name may be gone without a word: then its session ends by itself (fault 62). And what went wrong in
+            // the coordinator says nothing of us.
+            ErrorCode::UNRELEASED_INSTANCE_ID | ErrorCode::UNKNOWN_SERVER_ERROR
+                if self.coordinator.may_relent(now) =>
             {
                 self.next_heartbeat = now + self.backoff.next(&mut cluster.random);
             }
@@ -543,7 +537,7 @@ impl Modern {
         self.poll_by = None;
     }
 
-    fn fail(&mut self, error: Error) {
+    pub(super) fn fail(&mut self, error: Error) {
         if !self.is_over() {
             self.lose_everything();
             self.end();

@@ -142,6 +142,22 @@ fn a_generation_that_went_on_is_lost_and_the_member_id_kept() {
 }
 
 #[test]
+fn an_error_that_says_nothing_is_waited_out_but_not_for_ever() {
+    let mut scene = Scene::new(cooperative());
+    scene.find_coordinator(1);
+    scene.expect_join(GROUP_1);
+    let start = scene.now;
+    while scene.now < start + seconds(60) {
+        scene.answer(GROUP_1, join_refused(ErrorCode::UNKNOWN_SERVER_ERROR, ""));
+        assert_eq!((scene.next(GROUP_1), scene.events()), (None, vec![]), "not at once");
+        scene.pass(seconds(2));
+        scene.expect_join(GROUP_1);
+    }
+    scene.answer(GROUP_1, join_refused(ErrorCode::UNKNOWN_SERVER_ERROR, ""));
+    assert_eq!(scene.events(), ["failed Broker"]);
+}
+
+#[test]
 fn final_errors_end_the_membership() {
     fn check(code: ErrorCode, kind: ErrorKind, text: &str) {
         let mut scene = Scene::new(cooperative());

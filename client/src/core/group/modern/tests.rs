@@ -240,19 +240,28 @@ fn an_epoch_that_no_member_has_is_a_defect_of_the_peer() {
 /// Fault 62.
 #[test]
 fn a_name_that_is_taken_is_waited_for_but_not_for_ever() {
+    waits_for_a_minute(ErrorCode::UNRELEASED_INSTANCE_ID, "group.instance.id i");
+}
+
+#[test]
+fn an_error_that_says_nothing_is_waited_out_but_not_for_ever() {
+    waits_for_a_minute(ErrorCode::UNKNOWN_SERVER_ERROR, "group g");
+}
+
+fn waits_for_a_minute(code: ErrorCode, text: &str) {
     let mut scene = Scene::new(named());
     scene.find_coordinator(1);
     assert_eq!(scene.expect_report(GROUP_1).instance_id.as_deref(), Some("i"));
     let start = scene.now;
     while scene.now < start + seconds(60) {
-        scene.answer(GROUP_1, report_refused(ErrorCode::UNRELEASED_INSTANCE_ID));
+        scene.answer(GROUP_1, report_refused(code));
         assert_eq!(scene.events(), [""; 0]);
         wait(&mut scene, GROUP_1);
         scene.expect_report(GROUP_1);
     }
-    scene.answer(GROUP_1, report_refused(ErrorCode::UNRELEASED_INSTANCE_ID));
+    scene.answer(GROUP_1, report_refused(code));
     assert_eq!(scene.events(), ["failed Broker"]);
-    assert!(scene.group.failure().unwrap().to_string().contains("group.instance.id i"));
+    assert!(scene.group.failure().unwrap().to_string().contains(text));
 }
 
 #[test]
