@@ -88,6 +88,8 @@ pub enum ErrorKind {
     Superseded,
     /// The position lies outside of what the broker still holds.
     OffsetOutOfRange,
+    /// The application's [`OffsetStore`](crate::OffsetStore) did not say where a partition begins. The caller's to mend.
+    OffsetStore,
     /// A record batch is damaged: its checksum, its compression or its layout is wrong.
     Corrupt,
     /// A value could not be encoded or decoded by its format.
@@ -278,6 +280,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::CommitUnknown => "commit unknown",
             ErrorKind::Superseded => "superseded",
             ErrorKind::OffsetOutOfRange => "offset out of range",
+            ErrorKind::OffsetStore => "offset store",
             ErrorKind::Corrupt => "corrupt data",
             ErrorKind::Format => "format",
             ErrorKind::BatchRefused => "batch refused",

@@ -72,6 +72,29 @@ pub enum Event {
         /// Why.
         cause: PositionCause,
     },
+    /// A partition would have to be read from elsewhere, and [`Reset::Error`](crate::Reset::Error) forbids that: `recv` returns an
+    /// error of kind [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange), and the partition waits for a seek.
+    PositionRefused {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset that came next; `None` where there was none.
+        from: Option<i64>,
+        /// Offsets whose records are gone, as far as it is known.
+        lost: Option<Range<i64>>,
+        /// Why.
+        cause: PositionCause,
+    },
+    /// User code that partitions waited for ended without success: the consumer has gone on, as [`Hook`] says.
+    HookFailed {
+        /// What was called.
+        hook: Hook,
+        /// What it was called for.
+        partitions: Vec<(String, i32)>,
+        /// How it ended.
+        failure: HookFailure,
+    },
     /// A consumer of a group will lose its partitions, because the application has not asked for a record for three quarters of
     /// `max.poll.interval.ms`. Time in which it waits for a record, or in which it has paused all its partitions, does not
     /// count. Told once until it asks again.
@@ -95,7 +118,56 @@ pub enum Event {
     Missed(u64),
 }
 
-/// Why a partition is read from elsewhere, in [`Event::PositionChanged`].
+/// User code that is called when partitions come and go, and what the consumer does when it fails, in [`Event::HookFailed`].
+///
+/// ```
+/// # fn example(hook: ottla::Hook) {
+/// if hook == ottla::Hook::Load {
+///     eprintln!("partitions wait for a seek");
+/// }
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Hook {
+    /// [`OffsetStore::load`](crate::OffsetStore::load). Its partitions are not read: `recv` returns an error of kind
+    /// [`OffsetStore`](crate::ErrorKind::OffsetStore) for each, and they wait for a seek.
+    Load,
+    /// [`RebalanceHooks::assigned`](crate::RebalanceHooks::assigned). Its partitions are read.
+    Assigned,
+    /// [`RebalanceHooks::revoked`](crate::RebalanceHooks::revoked). What is finished is committed, and the partitions go.
+    Revoked,
+    /// [`RebalanceHooks::lost`](crate::RebalanceHooks::lost). Nothing waited for it.
+    Lost,
+}
+
+/// How user code failed, in [`Event::HookFailed`].
+///
+/// ```
+/// assert_eq!(ottla::HookFailure::Panicked.to_string(), "it panicked");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HookFailure {
+    /// It took longer than [`hook_timeout`](crate::ConsumerBuilder::hook_timeout). Its future was dropped.
+    Late,
+    /// It panicked.
+    Panicked,
+    /// It returned this error.
+    Failed(String),
+}
+
+impl std::fmt::Display for HookFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            HookFailure::Late => f.write_str("it took longer than hook_timeout"),
+            HookFailure::Panicked => f.write_str("it panicked"),
+            HookFailure::Failed(error) => f.write_str(error),
+        }
+    }
+}
+
+/// Why a partition is read from elsewhere, or would have to be, in [`Event::PositionChanged`] and [`Event::PositionRefused`].
 ///
 /// ```
 /// # fn example(cause: ottla::PositionCause) {

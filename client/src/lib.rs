@@ -43,6 +43,7 @@ mod pipeline;
 )]
 mod planted;
 mod producer;
+mod rebalance;
 #[cfg_attr(
     not(feature = "unstable-world"),
     expect(unreachable_pub, reason = "public under the feature unstable-world")
@@ -67,7 +68,7 @@ pub use consumer::{
     RecordBatch, RecordStream, SeekTo, StreamEnd,
 };
 pub use error::{Error, ErrorKind, Outcome, Result};
-pub use event::{Event, PositionCause, StallReason};
+pub use event::{Event, Hook, HookFailure, PositionCause, StallReason};
 pub use interceptor::{Interceptor, Outgoing};
 pub use metrics::{ConsumerMetrics, Health, Histogram, ProducerMetrics};
 pub use ottla_partitioners as partitioners;
@@ -81,3 +82,4 @@ pub use producer::{
 };
 #[cfg(feature = "unstable-two-phase-commit")]
 pub use producer::{PreparedState, PreparedTransaction};
+pub use rebalance::{HookError, OffsetStore, RebalanceHooks};

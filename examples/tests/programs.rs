@@ -174,6 +174,8 @@ fn every_example_runs() {
             "commit_policies",
             "each record: one comes again: it died with record 45 in hand, whoever comes next begins with 45",
         ),
+        ("rebalance_hooks", "100 records were counted, each once"),
+        ("offset_store", "the sum of 1 to 100 is 5050, each counted once"),
         ("manual_assignment", "the sum of 1 to 100 is 5050, each counted once"),
         ("partitions", "2000 committed"),
         ("watch", "after: Health { live: true, ready: true, reason: None }"),

@@ -59,6 +59,10 @@ scenarios! {
     members_of_both_protocols_come_and_go
     a_lone_member_gets_each_record_once
     a_crash_repeats_records_and_skips_none
+    hooks_frame_every_ownership
+    hooks_frame_every_ownership_in_trouble
+    a_hook_does_no_harm_and_has_its_way
+    results_hold_each_record_once_through_crashes
     what_is_still_in_work_is_never_committed
     at_most_once_delivers_nothing_twice
     a_task_for_each_partition_reads_everything

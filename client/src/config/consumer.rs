@@ -13,6 +13,7 @@ use super::pattern::TopicPattern;
 use super::problem::{ConfigError, Findings, Warning};
 use super::protocol::GroupProtocol;
 use crate::Client;
+use crate::rebalance::{AnyHooks, AnyStore, OffsetStore, RebalanceHooks};
 
 /// What a fetched answer carries besides record batches, generously: its header and a line for each partition.
 const FRAME_SLACK_BYTES: usize = 64 * 1024;
@@ -251,6 +252,10 @@ settings! {
         /// How long a partition with records to read may stand still before [`Event::Stalled`](crate::Event::Stalled) tells so; it
         /// may take half as long again. Default 60 s, from 1 ms.
         stall_after: Duration = Duration::from_secs(60);
+        /// How long each call of [`RebalanceHooks`](crate::RebalanceHooks) and of an [`OffsetStore`](crate::OffsetStore)
+        /// may take before the consumer goes on without it. Default 30 s, from 1 ms; it is shortened to half of
+        /// [`max_poll_interval`](Self::max_poll_interval), after which a group goes on without this member.
+        hook_timeout: Duration = Duration::from_secs(30);
         /// The most records that one batch call returns (`max.poll.records`). Default 500, from 1.
         max_poll_records: usize = 500;
         /// Where a partition starts that has no committed offset (`auto.offset.reset`). Default
@@ -292,6 +297,10 @@ settings! {
         assignors: Vec<Assignor> = vec![Assignor::CooperativeSticky];
         done: Done = Done::OnNext;
         when: When = When::Every(Duration::from_secs(5));
+        /// Told of partitions that come and go.
+        rebalance_hooks: Option<Arc<dyn AnyHooks>> = None;
+        /// Asked where partitions begin.
+        offset_store: Option<Arc<dyn AnyStore>> = None;
         /// Whether the user said so; only a default becomes [`When::Manual`] without a group.
         when_named: bool = false;
     }
@@ -368,6 +377,20 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Has partitions that come and go told to this. Replaces an earlier one. Default: nobody is told, but for
+    /// [`Control::next_event`](crate::Control::next_event).
+    pub fn rebalance_hooks(mut self, hooks: impl RebalanceHooks) -> Self {
+        self.config.rebalance_hooks = Some(Arc::new(hooks));
+        self
+    }
+
+    /// Begins where this says, with or without a group, and not behind the group's commits. Replaces an earlier one. Default:
+    /// none.
+    pub fn offset_store(mut self, store: impl OffsetStore) -> Self {
+        self.config.offset_store = Some(Arc::new(store));
+        self
+    }
+
     /// What finishes a record. Default [`Done::OnNext`].
     pub fn finish_on(mut self, done: Done) -> Self {
         self.config.done = done;
@@ -391,6 +414,7 @@ impl ConsumerConfig {
         let mut found = Findings::default();
         found.millis("max.poll.interval.ms", self.max_poll_interval, 1);
         found.millis("stall_after", self.stall_after, 1);
+        self.check_hooks(&mut found);
         found.within("max.poll.records", self.max_poll_records, 1..=LENGTH_MAX);
         client.weigh(self, &mut found);
         self.check_fetch(client, &mut found);
@@ -399,6 +423,19 @@ impl ConsumerConfig {
         self.check_commit(&mut found);
         self.check_source(&mut found);
         found.finish()
+    }
+
+    fn check_hooks(&mut self, found: &mut Findings) {
+        found.millis("hook_timeout", self.hook_timeout, 1);
+        let longest = (self.max_poll_interval / 2).max(Duration::from_millis(1));
+        if self.hook_timeout > longest {
+            if self.called.contains("hook_timeout") {
+                let shortened =
+                    "the first is shortened to half of the second, so that a commit still comes in time";
+                found.warn(&["hook_timeout", "max.poll.interval.ms"], shortened);
+            }
+            self.hook_timeout = longest;
+        }
     }
 
     fn check_fetch(&self, client: &ClientConfig, found: &mut Findings) {

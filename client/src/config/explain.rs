@@ -589,6 +589,12 @@ impl Settings for ConsumerConfig {
             "shorter: a standstill is told sooner, and slow work is taken for one",
         ),
         line(
+            "hook_timeout",
+            "hook_timeout",
+            |c| ms(c.hook_timeout),
+            "longer: slow hooks are waited for, and so is a stuck one",
+        ),
+        line(
             "max.poll.records",
             "max_poll_records",
             |c| c.max_poll_records.to_string(),
@@ -678,22 +684,5 @@ impl Settings for ConsumerConfig {
 
     fn called(&self) -> &BTreeSet<&'static str> {
         &self.called
-    }
-}
-
-impl ClientBuilder {
-    /// What matters most: sets producers and consumers for it, wherever properties and calls say nothing. Replaces an
-    /// earlier goal. Default: none.
-    pub fn goal(mut self, goal: Goal) -> Self {
-        self.config.goal = Some(goal);
-        self
-    }
-
-    /// Applies the goal, when everything else is known.
-    pub(crate) fn settle_goal(&mut self) {
-        if let Some(goal) = self.config.goal {
-            goal.apply(&self.config, &mut self.producer);
-            goal.apply(&self.config, &mut self.consumer);
-        }
     }
 }

@@ -13,7 +13,8 @@ use ottla_protocol::records::Compression;
 use super::explain::Settings;
 use super::problem::{ConfigError, Findings};
 use super::{
-    Acks, ClientConfig, ConsumerConfig, Done, GroupProtocol, IsolationLevel, ProducerConfig, Reset, When,
+    Acks, ClientBuilder, ClientConfig, ConsumerConfig, Done, GroupProtocol, IsolationLevel, ProducerConfig,
+    Reset, When,
 };
 use crate::error::Error;
 
@@ -304,3 +305,20 @@ const AVAILABILITY_CONSUMERS: &[Aim<ConsumerConfig>] = &[
     ),
     aim("heartbeat.interval.ms", |c| c.heartbeat_interval = Duration::from_secs(3), never, ""),
 ];
+
+impl ClientBuilder {
+    /// What matters most: sets producers and consumers for it, wherever properties and calls say nothing. Replaces an
+    /// earlier goal. Default: none.
+    pub fn goal(mut self, goal: Goal) -> Self {
+        self.config.goal = Some(goal);
+        self
+    }
+
+    /// Applies the goal, when everything else is known.
+    pub(crate) fn settle_goal(&mut self) {
+        if let Some(goal) = self.config.goal {
+            goal.apply(&self.config, &mut self.producer);
+            goal.apply(&self.config, &mut self.consumer);
+        }
+    }
+}

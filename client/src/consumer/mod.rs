@@ -8,6 +8,7 @@ mod control;
 mod cover;
 mod debt;
 mod handover;
+mod hooks;
 mod partitions;
 mod reading;
 mod record;
@@ -124,6 +125,7 @@ impl ConsumerBuilder {
         let door = Shared::new(machine, client.world.clone());
         supervisor::start(&door, &named);
         let control = Control { door };
+        hooks::start(&control, &config);
         Ok(Consumer {
             control,
             config,

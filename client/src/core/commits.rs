@@ -13,6 +13,7 @@ use super::offsets::{CommitId, CommitOutcome, Committed};
 use super::positions::{Chunk, Lease, Place, Position};
 use crate::config::{Done, When};
 use crate::error::{Error, ErrorKind};
+use crate::event::Hook;
 use crate::planted::{Defect, planted};
 
 impl Consumer {
@@ -49,7 +50,9 @@ impl Consumer {
         offsets: std::ops::Range<i64>,
         records: u32,
     ) -> Option<bool> {
-        let counts = self.config.done == Done::OnAck && !lease.is_recalled();
+        // What is told that it goes may still be finished.
+        let open = !lease.is_recalled() || self.hooks.is_due(Hook::Revoked, partition);
+        let counts = self.config.done == Done::OnAck && open;
         let holds = |position: &&mut Position| counts && Arc::ptr_eq(&position.lease, lease);
         let position = self.positions.get_mut(partition).filter(holds)?;
         let before = lease.finished();
@@ -116,6 +119,17 @@ impl Consumer {
         now: Instant,
         partition: Option<&TopicPartition>,
     ) -> Result<Option<CommitId>, Error> {
+        let id = self.send_commit(now, partition);
+        self.step(now);
+        id
+    }
+
+    /// The same, without going on with anything.
+    pub(super) fn send_commit(
+        &mut self,
+        now: Instant,
+        partition: Option<&TopicPartition>,
+    ) -> Result<Option<CommitId>, Error> {
         let Some((_, offsets)) = &mut self.group else {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -141,18 +155,22 @@ impl Consumer {
                 }
             }
         }
+        // User code hears that what goes with its partitions is committed no more.
+        for gone in self.hooks.going().iter().filter(|gone| !self.positions.contains_key(*gone)) {
+            let nothing = Committed { offset: -1, leader_epoch: -1, metadata: None };
+            finished.insert(gone.clone(), nothing);
+        }
         if finished.is_empty() && offsets.is_settled() {
             return Ok(None);
         }
-        let id = offsets.commit(now, finished);
-        self.step(now);
-        Ok(Some(id))
+        Ok(Some(offsets.commit(now, finished)))
     }
 
     pub(crate) fn commit_quietly(&mut self, now: Instant, partition: Option<&TopicPartition>) {
-        if let Ok(Some(id)) = self.commit(now, partition) {
+        if let Ok(Some(id)) = self.send_commit(now, partition) {
             self.unwatched.push(id);
         }
+        self.step(now);
     }
 
     pub(crate) fn is_committed(&self, id: CommitId) -> bool {

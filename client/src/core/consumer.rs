@@ -16,23 +16,22 @@ use std::time::{Duration, Instant};
 
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::FetchResponse;
-use ottla_protocol::wire::Uuid;
 
 use super::ask::Answer;
 use super::cluster::Cluster;
 use super::epochs::Question;
 use super::fetch::{Fetch, Fetched, Positions};
-use super::group::{Group, GroupEvent};
-use super::offsets::{CommitId, Found, Offsets};
-use super::positions::{Failure, Lease, Place, Position};
+use super::group::Group;
+use super::hooks::Hooks;
+use super::offsets::{CommitId, Offsets};
+use super::positions::{Failure, Lease, Place};
 use super::readers::Readers;
 use super::saying::Saying;
 use super::watchdog::Watchdog;
 use super::{Dial, Input, Lane, Link, Machine, Now, TopicPartition, Work};
-use crate::config::{ClientConfig, ConsumerConfig, Reset, Source, When};
+use crate::config::{ClientConfig, ConsumerConfig, Source, When};
 use crate::error::{Error, ErrorKind};
-use crate::event::{Event, Events, PositionCause};
-use crate::planted::{Defect, planted};
+use crate::event::Events;
 
 /// What the application does, as far as deadlines have to know. Written for each record, so it is not under the lock.
 #[derive(Debug, Default)]
@@ -76,6 +75,8 @@ pub(crate) struct Consumer {
     pub(super) commit_at: Option<Instant>,
     /// A commit that a revocation waits for, and the partitions to give up after it.
     pub(super) revoking: Option<(CommitId, Vec<TopicPartition>)>,
+    /// User code that is to be told of partitions.
+    pub(super) hooks: Hooks,
     /// Commits that nobody waits for.
     pub(super) unwatched: Vec<CommitId>,
     pub(super) attention: Arc<Attention>,
@@ -126,6 +127,7 @@ impl Consumer {
             retry_backoff,
             commit_at: None,
             revoking: None,
+            hooks: Hooks::new(config.clone()),
             unwatched: Vec::new(),
             attention: Arc::default(),
             attention_seen: 0,
@@ -168,51 +170,7 @@ impl Consumer {
         }
     }
 
-    // Which partitions are read, and from where.
-
-    pub(super) fn assign(&mut self, now: Instant, partitions: Vec<TopicPartition>) {
-        for partition in &partitions {
-            self.cluster.metadata.want(now, &partition.topic);
-            let place =
-                if self.group.is_some() { Place::Committed } else { self.place_to_start(now, partition) };
-            let mut position = Position::new(place);
-            position.topic_id =
-                self.cluster.metadata.topic(&partition.topic).map_or(Uuid::ZERO, |topic| topic.id);
-            self.readers.iter_mut().for_each(|readers| readers.issue(partition, &mut position));
-            self.positions.insert(partition.clone(), position);
-        }
-        match &mut self.group {
-            Some((_, offsets)) => offsets.look_up(partitions),
-            None => partitions.into_iter().for_each(|partition| self.check_reset(&partition)),
-        }
-    }
-
-    /// A reset that is not allowed is an error.
-    fn check_reset(&mut self, partition: &TopicPartition) {
-        if let Some(position) = self.positions.get_mut(partition)
-            && position.place == Place::Reset(Reset::Error)
-        {
-            let error =
-                Error::new(ErrorKind::OffsetOutOfRange, format!("{partition}: no offset is committed"));
-            position.place = Place::Failed;
-            self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
-        }
-    }
-
-    pub(super) fn unassign(&mut self, partitions: &[TopicPartition]) {
-        for partition in partitions {
-            if let Some(mut position) = self.positions.remove(partition) {
-                position.lease.recall();
-                position.go_to(Place::Failed);
-            }
-        }
-        self.queue.retain(|queued| !partitions.contains(queued));
-        if let Some((_, offsets)) = &mut self.group
-            && !planted(Defect::CommitAfterRevoke)
-        {
-            offsets.forget(partitions.to_vec());
-        }
-    }
+    // Where is read.
 
     /// Reads a partition from another place. No record from before is delivered after this.
     pub(crate) fn seek(
@@ -245,26 +203,14 @@ impl Consumer {
 
     // How it ends.
 
-    /// Delivers nothing more, commits what is finished unless commits are manual, and leaves the group.
-    pub(crate) fn close(&mut self, now: Instant) {
-        if self.closing {
-            return;
-        }
-        if self.config.when != When::Manual {
-            self.commit_quietly(now, None);
-        }
-        self.closing = true;
-        self.abandon();
-        self.step(now);
-    }
-
     /// Nobody reads any more: nothing that is still acknowledged counts.
     pub(crate) fn abandon(&mut self) {
         self.positions.values().for_each(|position| position.lease.recall());
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.closing && self.group.as_ref().is_none_or(|(group, _)| group.has_left())
+        let has_left = self.group.as_ref().is_none_or(|(group, _)| group.has_left());
+        self.closing && has_left && self.hooks.is_idle()
     }
 
     // What the parts say.
@@ -276,7 +222,8 @@ impl Consumer {
         self.follow_pattern(now);
         self.expire_followers(now);
         self.end_commits(now);
-        if self.closing && self.unwatched.is_empty() && self.revoking.is_none() {
+        let settled = self.unwatched.is_empty() && self.revoking.is_none() && self.hooks.is_idle();
+        if self.closing && settled {
             self.group.iter_mut().for_each(|(group, _)| group.leave(now));
         }
         if let Some((group, _)) = &mut self.group {
@@ -302,7 +249,7 @@ impl Consumer {
 
     /// Takes the results of commits that no call waits for; a revocation goes on when its commit is resolved.
     fn end_commits(&mut self, now: Instant) {
-        let Some((group, offsets)) = &mut self.group else { return };
+        let Some((_, offsets)) = &mut self.group else { return };
         let mut failed = false;
         self.unwatched.retain(|id| match offsets.take_result(*id) {
             None => true,
@@ -319,84 +266,10 @@ impl Consumer {
                 let what = "offsets were not committed before partitions were given up";
                 self.said.push(Saying::new(move || tracing::warn!(%error, "{what}")));
             }
-            group.given_up(now);
-            self.unassign(&partitions);
-            self.announce(Event::Revoked, &partitions);
+            self.gave_up(now, &partitions);
         }
         if failed {
             self.forget_committed();
-        }
-    }
-
-    fn obey(&mut self, now: Instant, event: GroupEvent) {
-        match event {
-            GroupEvent::Assign(partitions) => {
-                self.announce(Event::Assigned, &partitions);
-                self.assign(now, partitions);
-            }
-            GroupEvent::Lost(partitions) => {
-                self.announce(Event::Lost, &partitions);
-                // What a revocation waited for is moot.
-                self.unwatched.extend(self.revoking.take().map(|(id, _)| id));
-                self.unassign(&partitions);
-            }
-            GroupEvent::FellBack { reason, had_a_choice } => {
-                if had_a_choice {
-                    self.events.push(Event::ClassicGroup { reason: reason.clone() });
-                }
-                let group = self.config.group_id.clone().unwrap_or_default();
-                let fell_back =
-                    move || tracing::info!(%group, %reason, "the group is joined as a classic one");
-                self.said.push(Saying::new(fell_back));
-            }
-            GroupEvent::Refused(error) => self.failures.push_back(Failure { lease: None, error }),
-            GroupEvent::Failed(error) => {
-                self.ended.get_or_insert(error);
-            }
-            GroupEvent::Revoke(partitions) => self.revoke(now, partitions),
-        }
-    }
-
-    /// Partitions are taken away: nothing more of them is delivered, and what is finished is committed first.
-    fn revoke(&mut self, now: Instant, partitions: Vec<TopicPartition>) {
-        partitions.iter().filter_map(|p| self.positions.get(p)).for_each(|position| position.lease.recall());
-        // Of a topic that was deleted nothing can be committed.
-        let metadata = &self.cluster.metadata;
-        let deleted = partitions.iter().filter(|partition| metadata.topic(&partition.topic).is_none());
-        let deleted: Vec<_> = deleted.cloned().collect();
-        self.unassign(&deleted);
-        let commit = if self.config.when == When::Manual { Ok(None) } else { self.commit(now, None) };
-        match commit {
-            Ok(Some(id)) => self.revoking = Some((id, partitions)),
-            _ => {
-                self.unassign(&partitions);
-                self.announce(Event::Revoked, &partitions);
-                if let Some((group, _)) = &mut self.group {
-                    group.given_up(now);
-                }
-            }
-        }
-    }
-
-    fn start(&mut self, now: Instant, found: Result<Found, Error>) {
-        let Found { partition, committed } = match found {
-            Ok(found) => found,
-            Err(error) => return self.failures.push_back(Failure { lease: None, error }),
-        };
-        let reset = self.place_to_start(now, &partition);
-        let Some(position) = self.positions.get_mut(&partition).filter(|p| p.place == Place::Committed)
-        else {
-            return;
-        };
-        match committed {
-            Some((offset, leader_epoch)) => {
-                position.start_at(offset, leader_epoch);
-                position.committed = Some(offset);
-            }
-            None => {
-                (position.place, position.moved) = (reset, Some((None, PositionCause::NoCommit)));
-                self.check_reset(&partition);
-            }
         }
     }
 
@@ -475,6 +348,7 @@ impl Consumer {
             offsets.tick(now, group, &mut self.cluster);
         }
         self.watch(now);
+        self.end_late_hook(now);
         if self.complain_at.is_some_and(|at| at <= now) {
             self.complain(now);
         }
@@ -647,9 +521,8 @@ impl Machine for Consumer {
             .and_then(|(group, offsets)| group.deadline().into_iter().chain(offsets.deadline()).min());
         let retry = self.retries.first().map(|(at, _)| *at);
         let aside = self.fetch.deadline(&self.positions, &self.cluster).filter(|_| !self.closing);
-        let watch = self.watch_at();
-        let all = [self.cluster.deadline(), group, retry, self.commit_at, self.complain_at, aside, watch];
-        all.into_iter().flatten().min()
+        let own = [retry, self.commit_at, self.complain_at, aside, self.watch_at(), self.hooks.until()];
+        own.into_iter().chain([self.cluster.deadline(), group]).flatten().min()
     }
 
     fn take_news(&mut self) -> Vec<Saying> {

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
     OffsetForLeaderTopic,
@@ -16,11 +15,10 @@ use ottla_protocol::messages::{
 
 use super::ask::Ask;
 use super::consumer::Consumer;
-use super::positions::{Failure, Lease, Place, Position};
+use super::positions::{Lease, Place, Position};
 use super::saying::Saying;
 use super::{Lane, Link, Request, TopicPartition, Work};
 use crate::config::Reset;
-use crate::error::{Error, ErrorKind};
 use crate::event::PositionCause;
 
 /// The leader epochs of the records in front of a position.
@@ -82,7 +80,7 @@ impl Consumer {
             let Place::At(offset) = position.place else { return None };
             let known = self.cluster.metadata.partition(&partition.topic, partition.partition)?;
             let doubtful = position.epochs.is_doubtful(offset, known.leader_epoch);
-            (doubtful && position.retry_at.is_none()).then_some((
+            (doubtful && position.is_open()).then_some((
                 partition,
                 position,
                 known.leader?,
@@ -197,9 +195,7 @@ impl Consumer {
                 "{partition}: the log was truncated to {end} under a new leader (epoch {leader_epoch}), \
                  position {offset} of epoch {epoch} is lost"
             );
-            let error =
-                Error::new(ErrorKind::OffsetOutOfRange, message).with_code(ErrorCode::OFFSET_OUT_OF_RANGE);
-            self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
+            self.refuse(partition, Some(offset), Some(end..offset), PositionCause::Truncated, message);
         }
         self.queue.retain(|queued| queued != partition);
         if let Place::At(to) = place {

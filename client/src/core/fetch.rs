@@ -102,7 +102,7 @@ impl Fetch {
     /// The broker to fetch a partition from, when it may be fetched at all.
     fn source(&self, partition: &TopicPartition, position: &Position, cluster: &Cluster) -> Option<i32> {
         let enough = position.waiting_bytes >= self.partition_bytes;
-        let open = !position.lease.is_paused() && position.retry_at.is_none() && !enough;
+        let open = !position.lease.is_paused() && position.is_open() && !enough;
         let Place::At(offset) = position.place else { return None };
         let known = cluster.metadata.partition(&partition.topic, partition.partition)?;
         let leader =

@@ -144,10 +144,15 @@ impl Offsets {
         self.next_number
     }
 
+    /// This one is held from now on.
+    pub(crate) fn hold(&mut self, partition: &TopicPartition) {
+        self.held.entry(partition.clone()).or_insert(-1);
+    }
+
     /// These are held from now on: asks for their committed offsets.
     pub(crate) fn look_up(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) {
         for partition in partitions {
-            self.held.entry(partition.clone()).or_insert(-1);
+            self.hold(&partition);
             let number = self.number();
             self.sought.insert(partition, number);
         }

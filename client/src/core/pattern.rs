@@ -34,8 +34,7 @@ impl Consumer {
         let matching: BTreeSet<TopicPartition> = metadata.selected().flat_map(partitions).collect();
         let gone: Vec<_> = self.positions.keys().filter(|read| !matching.contains(*read)).cloned().collect();
         let new: Vec<_> = matching.into_iter().filter(|p| !self.positions.contains_key(p)).collect();
-        self.unassign(&gone);
-        self.announce(Event::Lost, &gone);
+        self.lose(now, &gone, &[]);
         self.announce(Event::Assigned, &new);
         self.assign(now, new);
     }

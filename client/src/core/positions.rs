@@ -138,6 +138,8 @@ pub(crate) struct Position {
     pub(crate) retry_at: Option<Instant>,
     /// Attempts that failed since the last one that did not.
     pub(crate) attempts: u32,
+    /// Nothing is asked of it: user code is to be told first that it has come, or it is being given up.
+    pub(crate) held: bool,
     /// A request for it is out.
     pub(crate) asked: bool,
     pub(crate) waiting: VecDeque<Chunk>,
@@ -174,6 +176,7 @@ impl Position {
             epochs: Epochs::default(),
             retry_at: None,
             attempts: 0,
+            held: false,
             asked: false,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -189,6 +192,11 @@ impl Position {
             reader: 0,
             awaited: false,
         }
+    }
+
+    /// Whether something may be asked of it now.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.held && self.retry_at.is_none()
     }
 
     /// Goes elsewhere. What was fetched is dropped, what is lent counts no more.

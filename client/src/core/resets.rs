@@ -7,6 +7,7 @@
 //! the log.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,20 +25,19 @@ use super::saying::Saying;
 use super::{Lane, Link, Request, TopicPartition, Work};
 use crate::config::{Reset, wire_millis};
 use crate::error::{Error, ErrorKind};
-use crate::event::PositionCause;
+use crate::event::{Event, PositionCause};
 
 impl Consumer {
     pub(super) fn to_list(&self, node: i32) -> impl Iterator<Item = (&TopicPartition, &Position, i64)> {
         self.positions.iter().filter_map(move |(partition, position)| {
             let timestamp = position.place.sought()?;
             let leader = self.cluster.metadata.partition(&partition.topic, partition.partition)?.leader?;
-            (leader == node && position.retry_at.is_none()).then_some((partition, position, timestamp))
+            (leader == node && position.is_open()).then_some((partition, position, timestamp))
         })
     }
 
     pub(super) fn want_listings(&mut self) {
-        let resets =
-            self.positions.iter().filter(|(_, p)| p.place.sought().is_some() && p.retry_at.is_none());
+        let resets = self.positions.iter().filter(|(_, p)| p.place.sought().is_some() && p.is_open());
         let leader = |p: &TopicPartition| self.cluster.metadata.partition(&p.topic, p.partition)?.leader;
         let nodes: BTreeSet<i32> = resets.filter_map(|(partition, _)| leader(partition)).collect();
         nodes.into_iter().for_each(|node| self.cluster.want(Link { node, lane: Lane::Control }));
@@ -193,7 +193,8 @@ impl Consumer {
         self.said.push(Saying::new(move || tracing::warn!(partition = %place, offset, log_start, ?reset, "the position is out of range")));
         let start = if log_start >= 0 { format!(", which starts at {log_start}") } else { String::new() };
         let why = format!("{partition}: offset {offset} is not in the log{start}");
-        self.reset(now, partition, offset, PositionCause::OutOfRange, why);
+        let lost = Some(offset..log_start).filter(|lost| !lost.is_empty());
+        self.reset(now, partition, offset, lost, PositionCause::OutOfRange, why);
     }
 
     /// Where a partition starts that has no committed offset. One that was added while this consumer was there is read from
@@ -219,6 +220,7 @@ impl Consumer {
         now: Instant,
         partition: &TopicPartition,
         from: i64,
+        lost: Option<Range<i64>>,
         cause: PositionCause,
         why: String,
     ) {
@@ -230,11 +232,29 @@ impl Consumer {
         if reset != Reset::Error {
             position.moved = Some((Some(from), cause));
         } else {
-            let error =
-                Error::new(ErrorKind::OffsetOutOfRange, why).with_code(ErrorCode::OFFSET_OUT_OF_RANGE);
-            self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
+            self.refuse(partition, Some(from), lost, cause, why);
         }
         self.queue.retain(|queued| queued != partition);
+    }
+
+    /// A partition would have to go on elsewhere, and no reset is allowed: it waits for a seek, and both the reader and
+    /// whoever looks at events are told.
+    pub(super) fn refuse(
+        &mut self,
+        partition: &TopicPartition,
+        from: Option<i64>,
+        lost: Option<Range<i64>>,
+        cause: PositionCause,
+        why: String,
+    ) {
+        let Some(position) = self.positions.get_mut(partition) else { return };
+        position.place = Place::Failed;
+        let error = Error::new(ErrorKind::OffsetOutOfRange, why);
+        let error = if from.is_some() { error.with_code(ErrorCode::OFFSET_OUT_OF_RANGE) } else { error };
+        self.failures.push_back(Failure { lease: Some(position.lease.clone()), error });
+        let TopicPartition { topic, partition } = partition;
+        let (topic, partition) = (topic.to_string(), *partition);
+        self.events.push(Event::PositionRefused { topic, partition, from, lost, cause });
     }
 
     /// Looks at the ids of topics when metadata has changed: a topic that was deleted and created again has another one, and
@@ -266,7 +286,7 @@ impl Consumer {
                 let why = format!(
                     "{partition}: the topic was deleted and created again; offset {offset} is of the old one"
                 );
-                self.reset(now, &partition, offset, PositionCause::Recreated, why);
+                self.reset(now, &partition, offset, None, PositionCause::Recreated, why);
             }
         }
     }

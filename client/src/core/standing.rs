@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use super::TopicPartition;
 use super::consumer::Consumer;
 use super::positions::{Place, Position};
+use super::saying::Saying;
 use crate::error::{Error, ErrorKind};
-use crate::event::{Event, PositionCause};
+use crate::event::{Event, Hook, HookFailure, PositionCause};
 use crate::metrics::{ConsumerMetrics, Health};
 
 impl Consumer {
@@ -115,6 +116,20 @@ impl Consumer {
         if !partitions.is_empty() {
             self.events.push(event(partitions.iter().map(named).collect()));
         }
+    }
+
+    pub(super) fn tell_hook_failed(
+        &mut self,
+        hook: Hook,
+        partitions: &[TopicPartition],
+        failure: HookFailure,
+    ) {
+        let warned = failure.clone();
+        self.said.push(Saying::new(
+            move || tracing::warn!(?hook, %warned, "user code failed that partitions waited for"),
+        ));
+        let partitions = partitions.iter().map(named).collect();
+        self.events.push(Event::HookFailed { hook, partitions, failure });
     }
 
     /// A partition that was moved has found where it goes on.

@@ -1,5 +1,6 @@
 //! Consumer groups: everything arrives, in order, and only what is finished is committed, whoever comes and goes.
 
+use super::hooks::{Ledger, asking};
 use crate::backend::Backend;
 use crate::checks::{History, Log};
 use crate::random::Random;
@@ -109,20 +110,15 @@ pub(super) async fn a_group_reads_everything_and_commits_it(backend: &Backend) -
 
 /// Members join, leave and crash while records flow; nobody skips a record, and no commit runs ahead of the work.
 pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Result<(), Failure> {
-    come_and_go(backend, Some(protocol(backend))).await
+    come_and_go_alone(backend, Some(protocol(backend))).await
 }
 
 /// The same where each member draws a protocol of its own: the group changes from one to the other and back.
 pub(super) async fn members_of_both_protocols_come_and_go(backend: &Backend) -> Result<(), Failure> {
-    come_and_go(backend, None).await
+    come_and_go_alone(backend, None).await
 }
 
-async fn come_and_go(backend: &Backend, protocol: Option<GroupProtocol>) -> Result<(), Failure> {
-    let (topic, group) = (backend.topic("come-and-go", 5).await?, backend.group("group"));
-    let history = Arc::new(History::default());
-    let client = backend.client().build()?;
-    let watching = backend.watch_commits(&group, &topic, &history);
-    let (calm, enough) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+async fn come_and_go_alone(backend: &Backend, protocol: Option<GroupProtocol>) -> Result<(), Failure> {
     let assignors = [
         Assignor::Range,
         Assignor::RoundRobin,
@@ -131,42 +127,87 @@ async fn come_and_go(backend: &Backend, protocol: Option<GroupProtocol>) -> Resu
         Assignor::Custom(Arc::new(Reversed)),
     ];
     let assignor = &assignors[backend.random("assignor").choose(&[0, 1, 2, 3, 4])];
-    let places: Vec<_> = (0..3)
-        .map(|place| {
+    let party = Party::new(backend, assignor.clone(), protocol);
+    come_and_go(backend, &[party], 3, true).await
+}
+
+/// A group whose members come and go.
+pub(super) struct Party {
+    group: String,
+    assignor: Assignor,
+    /// That of all members, or each draws its own.
+    protocol: Option<GroupProtocol>,
+    history: Arc<History>,
+    /// Where it is written down what hooks were told, if there are any.
+    pub(super) ledger: Option<Arc<Ledger>>,
+}
+
+impl Party {
+    pub(super) fn new(backend: &Backend, assignor: Assignor, protocol: Option<GroupProtocol>) -> Self {
+        Self { group: backend.group("group"), assignor, protocol, history: Arc::default(), ledger: None }
+    }
+
+    pub(super) fn with_hooks(self, ledger: Arc<Ledger>) -> Self {
+        Self { ledger: Some(ledger), ..self }
+    }
+}
+
+/// Several groups read a topic while it is written, each with members in so many places.
+pub(super) async fn come_and_go(
+    backend: &Backend,
+    parties: &[Party],
+    places: u32,
+    in_trouble: bool,
+) -> Result<(), Failure> {
+    let topic = backend.topic("come-and-go", 5).await?;
+    let client = backend.client().build()?;
+    let (calm, enough) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (mut watching, mut members) = (Vec::new(), Vec::new());
+    for party in parties {
+        watching.push(backend.watch_commits(&party.group, &topic, &party.history));
+        for place in 0..places {
             let member = Member {
                 place,
-                assignor: assignor.clone(),
-                protocol,
-                group: group.clone(),
+                assignor: party.assignor.clone(),
+                protocol: party.protocol,
+                group: party.group.clone(),
                 topic: topic.clone(),
-                history: history.clone(),
+                history: party.history.clone(),
+                ledger: party.ledger.clone(),
                 calm: calm.clone(),
                 enough: enough.clone(),
             };
             let (world, client) = (backend.clone(), client.clone());
-            backend.spawn("member", async move { member.live(&world, &client).await })
-        })
-        .collect();
-    let trouble = backend.trouble(&topic);
+            members.push(backend.spawn("member", async move { member.live(&world, &client).await }));
+        }
+    }
+    let trouble = in_trouble.then(|| backend.trouble(&topic));
+    let written = parties.iter().map(|party| &party.history);
     let producer = client.producer().build()?;
     backend.watch(producer.probe());
     let records = producer.topic(&topic);
     for part in 0..10 {
         let count = backend.scale(30);
-        write(backend, &records, &history, 0, part * count..(part + 1) * count).await?;
+        write(backend, &records, &History::default(), 0, part * count..(part + 1) * count).await?;
         sleep(Duration::from_millis(700)).await;
     }
     producer.close(CLOSE).await;
-    trouble.end().await?;
+    if let Some(trouble) = trouble {
+        trouble.end().await?;
+    }
     calm.store(true, Ordering::Relaxed);
     let log = backend.log(&topic).await?;
-    wait_for_all(&history, &log).await?;
-    enough.store(true, Ordering::Relaxed);
-    for place in places {
-        place.join().await??;
+    for history in written {
+        wait_for_all(history, &log).await?;
     }
-    watching.end().await?;
-    history.check_receipts(&log, true)
+    enough.store(true, Ordering::Relaxed);
+    for member in members {
+        member.join().await??;
+    }
+    for watch in watching {
+        watch.end().await?;
+    }
+    parties.iter().try_for_each(|party| party.history.check_receipts(&log, true))
 }
 
 /// Gives the partitions in turn, the last one first; it moves much, and leaves it to the library to hold that back.
@@ -201,6 +242,7 @@ struct Member {
     group: String,
     topic: String,
     history: Arc<History>,
+    ledger: Option<Arc<Ledger>>,
     /// Nobody goes any more.
     calm: Arc<AtomicBool>,
     enough: Arc<AtomicBool>,
@@ -208,7 +250,7 @@ struct Member {
 
 impl Member {
     async fn live(self, backend: &Backend, client: &Client) -> Result<(), Failure> {
-        let mut random = backend.random(&format!("member {}", self.place));
+        let mut random = backend.random(&format!("{} member {}", self.group, self.place));
         let mut life = 0;
         while !self.enough.load(Ordering::Relaxed) {
             life += 1;
@@ -219,31 +261,42 @@ impl Member {
             if self.protocol == Some(GroupProtocol::Classic) {
                 consumer = consumer.assignors([self.assignor.clone()]);
             }
-            let consumer = consumer.group(&self.group).subscribe([&self.topic]);
-            let mut consumer = consumer.commit_when(when).build()?;
+            let who = self.place * 1_000 + life;
+            let mut consumer = consumer.group(&self.group).subscribe([&self.topic]).commit_when(when);
+            if let Some(ledger) = &self.ledger {
+                consumer = consumer.rebalance_hooks(ledger.member(backend, &self.group, who));
+                // Nothing is committed but by hooks.
+                consumer = consumer.commit_when(if random.percent(50) { When::Manual } else { when });
+            }
+            let mut consumer = consumer.build()?;
             backend.watch(consumer.probe());
             let until = Instant::now() + Duration::from_millis(500 + random.below(6_000));
-            let who = self.place * 1_000 + life;
             let crash = random.percent(30);
             let mut in_hand = None;
             let stays = || self.calm.load(Ordering::Relaxed) || Instant::now() < until;
             while stays() && !self.enough.load(Ordering::Relaxed) {
                 if let Some((partition, offset)) = in_hand.take() {
                     self.history.finished(partition, offset);
+                    self.ledger.iter().for_each(|ledger| ledger.finished(who, partition, offset));
                 }
-                let Ok(next) = timeout(Duration::from_millis(100), consumer.recv()).await else { continue };
+                let asking = asking(self.ledger.as_deref(), who, consumer.recv());
+                let Ok((next, ready)) = timeout(Duration::from_millis(100), asking).await else { continue };
                 let Some(record) = next? else { break };
-                in_hand = Some(receive(backend, &record, &self.history, who)?);
+                let (partition, offset) = receive(backend, &record, &self.history, who)?;
+                self.ledger.iter().try_for_each(|ledger| ledger.delivered(who, partition, offset, &ready))?;
+                in_hand = Some((partition, offset));
                 if random.percent(10) {
                     sleep(Duration::from_millis(random.below(200))).await;
                 }
             }
-            if crash {
+            let closed = if crash && !self.enough.load(Ordering::Relaxed) {
                 drop(consumer);
+                false
             } else {
                 // In trouble the group may be out of reach; it notices by itself.
-                let _ = consumer.close(CLOSE).await;
-            }
+                consumer.close(CLOSE).await.is_ok()
+            };
+            self.ledger.iter().try_for_each(|ledger| ledger.gone(who, closed))?;
         }
         Ok(())
     }

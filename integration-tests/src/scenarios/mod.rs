@@ -7,10 +7,12 @@ mod admin;
 mod bad_input;
 mod finishing;
 mod group;
+mod hooks;
 mod patterns;
 mod pipelines;
 mod positions;
 mod produce;
+mod stores;
 mod streams;
 mod transactions;
 mod two_phases;
@@ -66,8 +68,12 @@ scenarios! {
     STORMY group::members_of_both_protocols_come_and_go,
     STORMY group::a_lone_member_gets_each_record_once,
     STORMY group::a_crash_repeats_records_and_skips_none,
+    FAIR hooks::hooks_frame_every_ownership,
+    STORMY hooks::hooks_frame_every_ownership_in_trouble,
+    FAIR hooks::a_hook_does_no_harm_and_has_its_way,
     STORMY finishing::what_is_still_in_work_is_never_committed,
     STORMY finishing::at_most_once_delivers_nothing_twice,
+    STORMY stores::results_hold_each_record_once_through_crashes,
     STORMY streams::a_task_for_each_partition_reads_everything,
     FAIR positions::a_topic_created_again_is_read_from_its_start,
     FAIR positions::seek_pause_and_resume_are_obeyed,

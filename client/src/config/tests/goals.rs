@@ -146,6 +146,7 @@ fn whatever_is_called_is_told_to_be_a_call() {
     let consumer = consumer.isolation_level(IsolationLevel::ReadCommitted).fetch_min_bytes(1);
     let consumer = consumer.fetch_max_wait(second).fetch_max_bytes(9).max_partition_fetch_bytes(9);
     let consumer = consumer.fetch_buffer_bytes(9).batch_bytes_max(9).stall_after(second);
+    let consumer = consumer.hook_timeout(second / 2);
     for explained in [producer.explain().expect("valid"), consumer.explain().expect("valid")] {
         let others = explained.settings().iter().filter(|setting| setting.origin != Origin::Call);
         // What no classic group has is called below.

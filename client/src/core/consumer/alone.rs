@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ottla_protocol::api::{Request as Api, Versions};
 use ottla_protocol::messages::*;
 use ottla_protocol::records::batches;
-use ottla_protocol::wire::Str;
+use ottla_protocol::wire::{Str, Uuid};
 
 use super::tests::{batch, every_version};
 use super::*;

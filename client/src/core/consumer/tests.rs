@@ -7,9 +7,10 @@ use bytes::BytesMut;
 use ottla_protocol::api::{Request as Api, Versions};
 use ottla_protocol::messages::*;
 use ottla_protocol::records::{BatchBuilder, Stamp, stamp};
-use ottla_protocol::wire::{RecordSet, Str};
+use ottla_protocol::wire::{RecordSet, Str, Uuid};
 
 use super::*;
+use crate::config::Reset;
 use crate::core::Ask;
 
 const CONTROL: Link = Link { node: 1, lane: Lane::Control };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::IsolationLevel;
-use crate::event::StallReason;
+use crate::event::{Event, PositionCause, StallReason};
 
 fn events(desk: &mut Desk) -> Vec<Event> {
     std::iter::from_fn(|| desk.machine.take_event().unwrap()).collect()
@@ -31,6 +31,30 @@ fn records_that_retention_took_are_told_to_the_offset() {
     assert_eq!(events(&mut desk), [], "the new place is not known yet");
     desk.list(40);
     assert_eq!(events(&mut desk), [moved(Some(10), 40, Some(10..40), PositionCause::OutOfRange)]);
+}
+
+#[test]
+fn a_position_that_no_reset_may_mend_is_told_beside_its_error() {
+    let refused = |from, lost, cause| {
+        let topic = "t".to_owned();
+        [Event::PositionRefused { topic, partition: 0, from, lost, cause }]
+    };
+    let mut desk = Desk::new(reading(1));
+    desk.list(10);
+    desk.expect_fetch(FETCH);
+    desk.refuse(FETCH, 0, ErrorCode::OFFSET_OUT_OF_RANGE);
+    assert_eq!(events(&mut desk), refused(Some(10), None, PositionCause::OutOfRange));
+    let mut desk = taken_up(committing(1));
+    desk.confirm(ErrorCode::NONE, 3, 30);
+    assert_eq!(events(&mut desk), refused(Some(40), Some(30..40), PositionCause::Truncated));
+    let mut desk = recreated(reading(1));
+    assert_eq!(events(&mut desk), refused(Some(3), None, PositionCause::Recreated));
+    let mut desk = Desk::new(ConsumerConfig { on_no_commit: Reset::Error, ..committing(1) });
+    desk.find_committed(-1, -1);
+    assert_eq!(events(&mut desk), refused(None, None, PositionCause::NoCommit));
+    assert!(
+        matches!(desk.machine.take(desk.now), Some(Err(error)) if error.kind() == ErrorKind::OffsetOutOfRange)
+    );
 }
 
 #[test]
@@ -81,10 +105,11 @@ fn a_new_partition_is_read_from_its_first_record_even_under_latest() {
 fn stalls(desk: &mut Desk, seconds: u64) -> Vec<StallReason> {
     (0..seconds).for_each(|_| desk.pass(ms(1_000)));
     let reason = |event| match event {
-        Event::Stalled { reason, .. } => reason,
+        Event::Stalled { reason, .. } => Some(reason),
+        Event::PositionRefused { .. } => None,
         other => panic!("{other:?}"),
     };
-    events(desk).into_iter().map(reason).collect()
+    events(desk).into_iter().filter_map(reason).collect()
 }
 
 /// Ten records of a hundred are fetched.
