@@ -129,6 +129,25 @@ impl Builder {
         self
     }
 
+    /// Settings by Kafka's names, one `name=value` a line, as in `server.properties`. Lines that are empty or begin with `#` or
+    /// `!` do not count. Which names there are is checked when the broker is built.
+    ///
+    /// # Errors
+    /// A line without a name.
+    pub fn properties(mut self, text: &str) -> Result<Self, SettingError> {
+        for line in
+            text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', '!']))
+        {
+            let (name, value) = line.split_once(['=', ':']).unwrap_or((line, ""));
+            if name.trim().is_empty() {
+                let expected = "a line is NAME=VALUE".to_string();
+                return Err(SettingError::Value { name: String::new(), value: line.to_string(), expected });
+            }
+            self = self.setting(name.trim(), value.trim());
+        }
+        Ok(self)
+    }
+
     /// The finalized level of the feature `transaction.version`: 1 for transactions that keep their epoch, as before Apache
     /// Kafka 4.0; 2, the default, for those of KIP-890. [`Broker::set_transaction_version`] changes it later.
     pub fn transaction_version(mut self, level: i16) -> Self {

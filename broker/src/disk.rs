@@ -51,6 +51,10 @@ impl Storages for Directory {
         Box::new(Files { folder, open: self.open.clone(), last: None, copy: BytesMut::new() })
     }
 
+    fn name(&self) -> String {
+        self.root.display().to_string()
+    }
+
     fn is_durable(&self) -> bool {
         true
     }

@@ -20,6 +20,8 @@ mod core;
 mod disk;
 mod faults;
 mod inspect;
+#[cfg(test)]
+mod page;
 mod server;
 mod tcp;
 mod world;

@@ -15,6 +15,7 @@ Usage: ottla-broker [options]
   --nodes N                 how many nodes (default 1)
   --topic NAME[:PARTITIONS] a topic that is there from the start; may be repeated (default 1 partition)
   --data DIRECTORY          keep everything there, and take up what an earlier broker left there
+  --config FILE             settings by Kafka's names, as in server.properties; may be repeated
   --set KEY=VALUE           a setting by Kafka's name; may be repeated
   --transaction-version N   the level of the feature transaction.version, 0 to 2 (default 2)
   --group-version N         the level of the feature group.version, 0 or 1 (default 1)
@@ -77,6 +78,12 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Builder>,
                 builder.topic(topic, partitions.parse().map_err(|_| refuse())?)
             }
             "--data" => builder.data(value()?),
+            "--config" => {
+                let file = value()?;
+                let text =
+                    std::fs::read_to_string(&file).map_err(|error| format!("--config {file}: {error}"))?;
+                builder.properties(&text).map_err(|error| format!("--config {file}: {error}"))?
+            }
             "--set" => {
                 let value = value()?;
                 let pair = value.split_once('=').ok_or_else(|| format!("--set {value}: KEY=VALUE"))?;

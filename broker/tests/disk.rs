@@ -225,6 +225,51 @@ async fn a_log_that_cannot_be_written_is_an_error_to_the_producer_and_a_retry_is
 }
 
 #[tokio::test(start_paused = true)]
+async fn settings_that_were_changed_and_partitions_that_were_added_are_there_again() {
+    let home = Home::new("settings");
+    let (broker, mut wire) = home.start().await;
+    let resource = |resource_type, resource_name, name, value| IncrementalAlterConfigsResource {
+        resource_type,
+        resource_name: Str::from_static(resource_name),
+        configs: vec![IncrementalAlterableConfig {
+            name: Str::from_static(name),
+            config_operation: 0,
+            value: Some(Str::from_static(value)),
+        }],
+    };
+    let resources =
+        vec![resource(2, "t", "max.message.bytes", "99"), resource(4, "", "compression.type", "gzip")];
+    let request = IncrementalAlterConfigsRequest { resources, validate_only: false };
+    assert!(wire.call(1, request).await.responses.iter().all(|it| it.error_code == NONE));
+    let topics = vec![CreatePartitionsTopic { name: Str::from("t"), count: 3, assignments: None }];
+    let request = CreatePartitionsRequest { topics, timeout_ms: 1000, validate_only: false };
+    assert_eq!(wire.call(3, request).await.results[0].error_code, NONE);
+    drop(wire);
+    broker.stop();
+    drop(broker);
+
+    let (broker, mut wire) = home.start().await;
+    assert!(broker.leader("t", 2).is_some() && broker.leader("t", 3).is_none());
+    let large =
+        append(&mut wire, "t", 2, plain(&["more than a hundred bytes with its header and key"])).await;
+    assert_eq!(large.error_code, ErrorCode::MESSAGE_TOO_LARGE);
+    let resource = DescribeConfigsResource {
+        resource_type: 2,
+        resource_name: Str::from("t"),
+        configuration_keys: Some(vec![Str::from("compression.type")]),
+    };
+    let request = DescribeConfigsRequest { resources: vec![resource], ..DescribeConfigsRequest::default() };
+    let answer = wire.call(4, request).await;
+    let [entry] = &answer.results[0].configs[..] else { panic!("one was asked for") };
+    assert_eq!((entry.value.as_deref(), entry.config_source), (Some("gzip"), 3));
+    let answer = wire.call(4, DescribeLogDirsRequest { topics: None }).await;
+    let [dir] = &answer.results[..] else { panic!("there is one directory") };
+    assert_eq!(&*dir.log_dir, home.0.to_str().unwrap());
+    let there = dir.topics.iter().find(|topic| topic.name == "t").unwrap();
+    assert_eq!(there.partitions.iter().map(|it| it.partition_size).collect::<Vec<_>>(), [0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_broker_on_the_same_directory_is_refused() {
     let home = Home::new("second");
     let (broker, _wire) = home.start().await;

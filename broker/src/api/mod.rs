@@ -8,11 +8,14 @@
 
 pub(crate) mod cluster;
 pub(crate) mod commits;
+pub(crate) mod configs;
 pub(crate) mod consumer_groups;
 pub(crate) mod fetch;
 pub(crate) mod groups;
+pub(crate) mod log_dirs;
 pub(crate) mod membership;
 pub(crate) mod offsets;
+pub(crate) mod partitions;
 pub(crate) mod produce;
 pub(crate) mod producer_id;
 pub(crate) mod records;
@@ -148,6 +151,11 @@ apis! {
     ApiVersions(ApiVersionsRequest): ApiVersionsRequest, 0..=5 => ApiVersionsResponse, api_versions;
     CreateTopics(CreateTopicsRequest): CreateTopicsRequest, 2..=7 => CreateTopicsResponse, create_topics;
     DeleteTopics(DeleteTopicsRequest): DeleteTopicsRequest, 1..=6 => DeleteTopicsResponse, delete_topics;
+    DescribeLogDirs(DescribeLogDirsRequest): DescribeLogDirsRequest, 1..=5 => DescribeLogDirsResponse, describe_log_dirs;
+    DescribeConfigs(DescribeConfigsRequest): DescribeConfigsRequest, 1..=4 => DescribeConfigsResponse, describe_configs;
+    AlterConfigs(AlterConfigsRequest): AlterConfigsRequest, 0..=2 => AlterConfigsResponse, alter_configs;
+    IncrementalAlterConfigs(IncrementalAlterConfigsRequest): IncrementalAlterConfigsRequest, 0..=1 => IncrementalAlterConfigsResponse, incremental_alter_configs;
+    CreatePartitions(CreatePartitionsRequest): CreatePartitionsRequest, 0..=3 => CreatePartitionsResponse, create_partitions;
     DeleteRecords(DeleteRecordsRequest): DeleteRecordsRequest, 0..=2 => DeleteRecordsResponse, delete_records;
     InitProducerId(InitProducerIdRequest): InitProducerIdRequest, 0..=6 => InitProducerIdResponse, init_producer_id;
     AddPartitionsToTxn(AddPartitionsToTxnRequest): AddPartitionsToTxnRequest, 0..=5 => AddPartitionsToTxnResponse, add_partitions_to_txn;

@@ -36,7 +36,6 @@ refusals! {
     SaslHandshakeRequest => SaslHandshakeResponse,
     SaslAuthenticateRequest => SaslAuthenticateResponse,
     DescribeAclsRequest => DescribeAclsResponse,
-    DescribeLogDirsRequest => DescribeLogDirsResponse,
     ElectLeadersRequest => ElectLeadersResponse,
     AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse,
     ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse,

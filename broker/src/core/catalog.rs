@@ -18,6 +18,8 @@ use std::io;
 const NAME: &str = "@catalog";
 /// The key of what is said of the cluster itself.
 const CLUSTER: &str = "cluster";
+/// The key of what was changed of the broker's settings.
+const CONFIG: &str = "config";
 /// Producer ids that are promised at once, so that none is given twice after a crash.
 const PRODUCER_IDS: i64 = 1000;
 
@@ -50,6 +52,7 @@ pub(crate) struct KnownTopic {
 pub(crate) struct Known {
     pub(crate) cluster_id: Option<String>,
     pub(crate) producer_ids_end: i64,
+    pub(crate) dynamic: Given,
     pub(crate) topics: BTreeMap<String, KnownTopic>,
 }
 
@@ -115,6 +118,13 @@ impl Catalog {
         self.flush()?;
         self.producer_ids_end = end;
         Ok(())
+    }
+
+    /// Writes down what was changed of the broker's settings.
+    pub(crate) fn put_config(&mut self, now_ms: i64, dynamic: &Given) -> io::Result<()> {
+        let lines: Vec<String> = dynamic.iter().map(|(name, text)| format!("{name}={text}")).collect();
+        self.append(now_ms, &[(CONFIG.to_string(), Some(lines.join("\n")))])?;
+        self.flush()
     }
 
     /// Writes down a topic and all of its partitions.
@@ -185,6 +195,12 @@ impl Known {
                 let (id, end) = value.split_once(' ')?;
                 self.cluster_id = Some(id.to_string());
                 self.producer_ids_end = end.parse().ok()?;
+            }
+            (CONFIG, None, None) => {
+                for line in value.lines() {
+                    let (name, text) = line.split_once('=')?;
+                    self.dynamic.insert(name.to_string(), text.to_string());
+                }
             }
             ("topic", Some(name), None) => {
                 let mut lines = value.lines();

@@ -85,6 +85,9 @@ pub(crate) enum Handled {
 pub(crate) struct Cluster {
     pub(crate) id: Str,
     pub(crate) settings: Settings,
+    /// What the broker was started with, and what was changed since.
+    pub(crate) fixed: Given,
+    pub(crate) dynamic: Given,
     pub(crate) nodes: BTreeMap<i32, Node>,
     /// Where logs are kept.
     storages: Box<dyn Storages>,
@@ -112,6 +115,8 @@ impl Cluster {
         let mut random = Random::new(seed);
         Self {
             id: Str::from(random.uuid().to_string()),
+            fixed: settings.given.clone(),
+            dynamic: Given::new(),
             settings,
             nodes: BTreeMap::new(),
             storages,
@@ -324,6 +329,47 @@ impl Cluster {
         TopicSettings::new(given, &self.settings.given)
     }
 
+    /// Where the logs are, as administrators know it.
+    pub(crate) fn log_dir(&self) -> String {
+        self.storages.name()
+    }
+
+    /// What holds for the broker when this is changed.
+    pub(crate) fn configured(&self, dynamic: &Given) -> Result<Settings, SettingError> {
+        let mut settings = Settings::default();
+        for (name, value) in self.fixed.iter().chain(dynamic) {
+            settings.set(name, value)?;
+        }
+        Ok(settings)
+    }
+
+    /// Changes what holds for the broker, and for the topics that fall back to it.
+    pub(crate) fn reconfigure(&mut self, now: Now, settings: Settings, dynamic: Given) -> io::Result<()> {
+        self.catalog.put_config(now.wall_ms, &dynamic)?;
+        (self.settings, self.dynamic) = (settings, dynamic);
+        for topic in self.topics.iter_mut() {
+            let given = topic.settings.given.clone();
+            // What was valid for the topic stays valid, whatever the broker says.
+            if let Ok(settings) = TopicSettings::new(given, &self.settings.given) {
+                topic.settings = settings;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes what holds for a topic.
+    pub(crate) fn change_topic(&mut self, now: Now, name: &str, settings: TopicSettings) -> io::Result<()> {
+        let Some(topic) = self.topics.get_mut(name) else { return Ok(()) };
+        let before = std::mem::replace(&mut topic.settings, settings);
+        if let Err(error) = self.catalog.put_topic(now.wall_ms, topic) {
+            topic.settings = before;
+            return Err(error);
+        }
+        let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        (0..partitions).for_each(|index| self.wrote(now, name, index));
+        Ok(())
+    }
+
     /// What holds for a topic that overrides nothing.
     pub(crate) fn plain_settings(&self) -> TopicSettings {
         self.topic_settings(Given::new()).expect("what the broker was given was checked when it was")
@@ -349,6 +395,26 @@ impl Cluster {
         self.catalog.put_topic(now.wall_ms, &topic)?;
         self.topics.insert(topic);
         Ok(self.topics.get(&name).expect("it was inserted on the line before"))
+    }
+
+    /// Adds partitions to a topic, on these nodes.
+    pub(crate) fn extend_topic(&mut self, now: Now, name: &str, replicas: Vec<Vec<i32>>) -> io::Result<()> {
+        let Some(topic) = self.topics.get(name) else { return Ok(()) };
+        let before = topic.partitions.len();
+        let mut added = Vec::new();
+        for (index, nodes) in (0..).skip(before).zip(replicas) {
+            let storage = self.storages.open(name, index);
+            let mut partition = Partition::new(nodes, storage, |node| self.is_alive(node));
+            partition.log.remove()?;
+            added.push(partition);
+        }
+        let Some(topic) = self.topics.grow(name) else { return Ok(()) };
+        topic.partitions.extend(added);
+        let written = self.catalog.put_topic(now.wall_ms, topic);
+        if written.is_err() {
+            topic.partitions.truncate(before);
+        }
+        written
     }
 
     /// Writes down who leads a partition and where it begins. What cannot be written is not worth a failure: leader epochs go

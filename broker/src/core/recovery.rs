@@ -22,11 +22,15 @@ impl Cluster {
     pub(crate) fn recover(&mut self, now: Now) -> io::Result<()> {
         let (catalog, known) = Catalog::open(&*self.storages, self.plain_settings(), now.wall_ms)?;
         self.catalog = catalog;
-        let Known { cluster_id, producer_ids_end, topics } = known;
+        let Known { cluster_id, producer_ids_end, dynamic, topics } = known;
         if let Some(id) = cluster_id {
             self.id = Str::from(id);
         }
         self.producer_ids = producer_ids_end;
+        match self.configured(&dynamic) {
+            Ok(settings) => (self.settings, self.dynamic) = (settings, dynamic),
+            Err(error) => tracing::error!(%error, "what was changed of the broker's settings is forgotten"),
+        }
         let mut coordinated = Vec::new();
         for (name, known) in topics {
             let topic = self.recover_topic(now, &name, known, &mut coordinated)?;
@@ -37,6 +41,7 @@ impl Cluster {
         }
         let from = self.catalog.begin(now.wall_ms)?;
         self.catalog.put_cluster(now.wall_ms, &self.id, self.producer_ids)?;
+        self.catalog.put_config(now.wall_ms, &self.dynamic)?;
         for topic in self.topics.iter() {
             self.catalog.put_topic(now.wall_ms, topic)?;
         }

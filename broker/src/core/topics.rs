@@ -251,7 +251,7 @@ impl Topics {
         Some((&topic.settings, topic.partitions.get_mut(usize::try_from(index).ok()?)?))
     }
 
-    /// How often a topic came or went.
+    /// How often a topic came, went or grew.
     pub(crate) fn changes(&self) -> u64 {
         self.changes
     }
@@ -271,6 +271,16 @@ impl Topics {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Topic> {
         self.by_name.values()
+    }
+
+    /// A topic that gets more partitions.
+    pub(crate) fn grow(&mut self, name: &str) -> Option<&mut Topic> {
+        self.changes += 1;
+        self.by_name.get_mut(name)
+    }
+
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Topic> {
+        self.by_name.get_mut(name)
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Topic> {

@@ -15,6 +15,9 @@ pub(crate) trait Storages: fmt::Debug + Send {
     /// The storage of one partition, with what it held before.
     fn open(&self, topic: &str, index: i32) -> Box<dyn Storage>;
 
+    /// What administrators know the place by.
+    fn name(&self) -> String;
+
     /// Whether anything is left when the broker ends.
     fn is_durable(&self) -> bool;
 }
@@ -26,6 +29,10 @@ pub(crate) struct InMemory;
 impl Storages for InMemory {
     fn open(&self, _: &str, _: i32) -> Box<dyn Storage> {
         Box::new(Memory::default())
+    }
+
+    fn name(&self) -> String {
+        "memory".to_string()
     }
 
     fn is_durable(&self) -> bool {

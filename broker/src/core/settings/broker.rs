@@ -1,6 +1,6 @@
 //! The settings of the broker: one row each in the table below, beside those that topics fall back to.
 //!
-//! It owns their names and what their values may be.
+//! It owns their names, what their values may be, and whether they can change while the broker runs.
 
 use super::topic::TOPIC_KEYS;
 use super::value::{Kind, SettingError, refuse};
@@ -12,9 +12,10 @@ pub(crate) struct BrokerKey {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     /// None: it has no value of its own.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a test holds it against the typed defaults"))]
     pub(crate) default: Option<String>,
     pub(crate) honoured: Honoured,
+    /// Whether it can change while the broker runs.
+    pub(crate) dynamic: bool,
 }
 
 type Row = (&'static str, Kind, &'static str);
@@ -64,18 +65,27 @@ const HONOURED: &[Row] = &[
 
 const WITHOUT_EFFECT: &[Row] = &[
     ("KAFKA_HEAP_OPTS", ANY, ""),
+    ("advertised.listeners", ANY, ""),
     ("background.threads", COUNT, "10"),
+    ("controller.listener.names", ANY, ""),
+    ("controller.quorum.bootstrap.servers", ANY, ""),
+    ("controller.quorum.voters", ANY, ""),
     ("group.consumer.assignor.offload.enable", BOOLEAN, "false"),
     ("group.consumer.max.heartbeat.interval.ms", MS, "15000"),
     ("group.consumer.max.session.timeout.ms", MS, "60000"),
     ("group.consumer.min.heartbeat.interval.ms", MS, "5000"),
     ("group.consumer.min.session.timeout.ms", MS, "45000"),
+    ("inter.broker.listener.name", ANY, ""),
+    ("listener.security.protocol.map", ANY, ""),
+    ("listeners", ANY, ""),
     ("log.dirs", ANY, ""),
+    ("node.id", ANY, ""),
     ("num.io.threads", COUNT, "8"),
     ("num.network.threads", COUNT, "3"),
     ("num.recovery.threads.per.data.dir", COUNT, "2"),
     ("num.replica.fetchers", COUNT, "1"),
     ("offsets.retention.minutes", COUNT, "10080"),
+    ("process.roles", ANY, ""),
     ("replica.fetch.min.bytes", NATURAL, "1"),
     ("replica.lag.time.max.ms", MS, "30000"),
     ("socket.receive.buffer.bytes", Kind::Int(-1, i32::MAX), "102400"),
@@ -84,6 +94,21 @@ const WITHOUT_EFFECT: &[Row] = &[
     ("transaction.remove.expired.transaction.cleanup.interval.ms", MS, "3600000"),
     ("transaction.state.log.min.isr", COUNT, "2"),
 ];
+
+/// Those of the broker's own that can change while it runs, as in Kafka.
+const DYNAMIC: &[&str] = &[
+    "background.threads",
+    "log.cleaner.backoff.ms",
+    "num.io.threads",
+    "num.network.threads",
+    "num.recovery.threads.per.data.dir",
+    "num.replica.fetchers",
+    "producer.id.expiration.ms",
+];
+
+/// Those that topics fall back to and that cannot change while the broker runs, as in Kafka.
+const STATIC_FALLBACKS: &[&str] =
+    &["log.retention.hours", "log.retention.minutes", "log.roll.hours", "log.roll.jitter.hours"];
 
 impl BrokerKey {
     pub(crate) fn find(name: &str) -> Result<Self, SettingError> {
@@ -98,6 +123,7 @@ impl BrokerKey {
                 kind: *kind,
                 default: Some((*default).to_string()).filter(|text| !text.is_empty()),
                 honoured,
+                dynamic: DYNAMIC.contains(name),
             })
         };
         let fallbacks = TOPIC_KEYS.iter().flat_map(|key| {
@@ -110,6 +136,7 @@ impl BrokerKey {
                     scaled.map_or_else(|| text.to_string(), |it| it.to_string())
                 }),
                 honoured: key.honoured,
+                dynamic: !STATIC_FALLBACKS.contains(name),
             })
         });
         own(HONOURED, Honoured::Yes).chain(own(WITHOUT_EFFECT, Honoured::WithoutEffect)).chain(fallbacks)

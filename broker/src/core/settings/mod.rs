@@ -8,7 +8,8 @@ mod topic;
 mod value;
 
 pub(crate) use broker::BrokerKey;
-pub(crate) use topic::{Given, TopicSettings};
+pub(crate) use topic::{Given, TOPIC_KEYS, TopicKey, TopicSettings};
+pub(crate) use value::Kind;
 pub use value::SettingError;
 
 use std::ops::RangeInclusive;

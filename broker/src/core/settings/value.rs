@@ -54,6 +54,18 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// The type by its number on the wire.
+    pub(crate) fn wire_type(self) -> i8 {
+        match self {
+            Self::Boolean => 1,
+            Self::Choice(_) | Self::Text => 2,
+            Self::Int(..) | Self::GzipLevel => 3,
+            Self::Long(..) => 5,
+            Self::Ratio => 6,
+            Self::List(_) => 7,
+        }
+    }
+
     /// Whether a value can be that of the setting `name`.
     pub(crate) fn check(self, name: &str, value: &str) -> Result<(), SettingError> {
         let within = |low: &dyn Display, high: &dyn Display| format!("a number from {low} to {high}");
