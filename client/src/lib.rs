@@ -64,8 +64,8 @@ pub use config::{
     IsolationLevel, Origin, PartitionAssignor, ProducerBuilder, Reset, Setting, Subscriber, Warning, When,
 };
 pub use consumer::{
-    CommitOutcome, Consumer, Control, EventStream, OwnedRecord, PartitionStream, PartitionStreams, Record,
-    RecordBatch, RecordStream, SeekTo, StreamEnd,
+    CloseOptions, CommitOutcome, Consumer, Control, EventStream, OwnedRecord, PartitionStream,
+    PartitionStreams, Record, RecordBatch, RecordStream, SeekTo, StreamEnd,
 };
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use event::{Event, Hook, HookFailure, PositionCause, StallReason};

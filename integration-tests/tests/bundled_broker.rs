@@ -59,6 +59,7 @@ scenarios! {
     members_of_both_protocols_come_and_go
     a_lone_member_gets_each_record_once
     a_crash_repeats_records_and_skips_none
+    a_closed_member_is_gone_or_stays_as_it_was_told
     hooks_frame_every_ownership
     hooks_frame_every_ownership_in_trouble
     a_hook_does_no_harm_and_has_its_way

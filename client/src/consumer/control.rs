@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ottla_protocol::wire::Str;
 
-use super::{CommitOutcome, Door, commit};
+use super::{CloseOptions, CommitOutcome, Door, commit};
 use crate::config::Reset;
 use crate::core::TopicPartition;
 use crate::core::positions::Place;
@@ -173,12 +173,14 @@ impl Control {
     /// [`When::Manual`](crate::When::Manual), and the group is left, in the background. Never waits.
     pub fn close(&self) {
         // A consumer that is broken delivers nothing anyway.
-        let _ = self.door.with(|machine, now| machine.close(now));
+        let _ = self.door.with(|machine, now| machine.close(now, None));
     }
 
     /// Closes, and waits until the group is left.
-    pub(super) async fn close_within(&self, deadline: Duration) -> Result<(), Error> {
-        self.close();
+    pub(super) async fn close_with(&self, options: CloseOptions) -> Result<(), Error> {
+        let CloseOptions { deadline, parting } = options;
+        // One that is broken says so below.
+        let _ = self.door.with(|machine, now| machine.close(now, Some(parting)));
         pause(&*self.door.world).await;
         let closed = self.door.until(|machine| machine.is_closed());
         let late =

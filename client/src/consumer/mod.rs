@@ -4,6 +4,7 @@
 //! or handing it out. It refuses to know brokers, groups and sessions. Invariant: a record counts as finished only when the
 //! application has asked for the next or said so itself, unless it chose at most once; leaving the loop finishes nothing.
 
+mod closing;
 mod control;
 mod cover;
 mod debt;
@@ -31,6 +32,7 @@ use crate::driver::shared::{Shared, now};
 use crate::driver::supervisor;
 use crate::error::{Error, ErrorKind};
 use crate::world::pause;
+pub use closing::CloseOptions;
 pub use control::{Control, SeekTo};
 use debt::Debt;
 pub use partitions::{PartitionStream, PartitionStreams, StreamEnd};
@@ -289,15 +291,15 @@ impl Consumer {
         self.control.clone()
     }
 
-    /// Delivers nothing more, commits what is finished (unless commits are [`When::Manual`]), leaves the group and ends all
-    /// connections, within `deadline`. The record in hand is not finished by this. Dropping the future leaves the
+    /// Delivers nothing more, commits what is finished (unless commits are [`When::Manual`]), leaves the group, or keeps its place
+    /// in it, and ends all connections, within a time: see [`CloseOptions`]. The record in hand is not finished by this. Dropping the future leaves the
     /// consumer closed for delivery; a second call goes on.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] when the group could not be told in time: it will notice by itself.
-    pub async fn close(mut self, deadline: Duration) -> Result<(), Error> {
+    pub async fn close(mut self, options: impl Into<CloseOptions>) -> Result<(), Error> {
         self.reading = None;
-        self.control.close_within(deadline).await
+        self.control.close_with(options.into()).await
     }
 
     /// For a simulator: says who sleeps although there is something to do.

@@ -7,13 +7,12 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_core::Stream;
 use ottla_protocol::records::Decompressor;
 
 use super::reading::{self, Reading};
-use super::{Consumer, Control, Door, OwnedRecord, Record};
+use super::{CloseOptions, Consumer, Control, Door, OwnedRecord, Record};
 use crate::config::{ConsumerConfig, Done};
 use crate::core::readers::{Reader, Share};
 use crate::error::{Error, ErrorKind};
@@ -96,8 +95,8 @@ impl PartitionStreams {
     ///
     /// # Errors
     /// As [`Consumer::close`].
-    pub async fn close(self, deadline: Duration) -> Result<(), Error> {
-        self.consumer.control.close_within(deadline).await
+    pub async fn close(self, options: impl Into<CloseOptions>) -> Result<(), Error> {
+        self.consumer.control.close_with(options.into()).await
     }
 
     fn stream(&self, reader: Reader) -> PartitionStream {

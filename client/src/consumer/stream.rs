@@ -6,11 +6,10 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_core::Stream;
 
-use super::{Consumer, Control, OwnedRecord};
+use super::{CloseOptions, Consumer, Control, OwnedRecord};
 use crate::config::Done;
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
@@ -109,8 +108,8 @@ impl RecordStream {
     ///
     /// # Errors
     /// As [`Consumer::close`].
-    pub async fn close(self, deadline: Duration) -> Result<(), Error> {
-        self.control.close_within(deadline).await
+    pub async fn close(self, options: impl Into<CloseOptions>) -> Result<(), Error> {
+        self.control.close_with(options.into()).await
     }
 }
 

@@ -21,7 +21,7 @@ use super::ask::Answer;
 use super::cluster::Cluster;
 use super::epochs::Question;
 use super::fetch::{Fetch, Fetched, Positions};
-use super::group::Group;
+use super::group::{Group, Parting};
 use super::hooks::Hooks;
 use super::offsets::{CommitId, Offsets};
 use super::positions::{Failure, Lease, Place};
@@ -86,6 +86,8 @@ pub(crate) struct Consumer {
     /// When to say that nothing can be reached, or that a topic does not exist.
     pub(super) complain_at: Option<Instant>,
     pub(super) closing: bool,
+    /// What the group is told then.
+    pub(super) parting: Parting,
     /// The membership is over for good: what every call says from now on.
     pub(super) ended: Option<Error>,
     /// What is to be logged.
@@ -134,6 +136,7 @@ impl Consumer {
             waiting: false,
             complain_at,
             closing: false,
+            parting: Parting::default(),
             ended: None,
             said: Vec::new(),
             events: Events::default(),
@@ -224,7 +227,8 @@ impl Consumer {
         self.end_commits(now);
         let settled = self.unwatched.is_empty() && self.revoking.is_none() && self.hooks.is_idle();
         if self.closing && settled {
-            self.group.iter_mut().for_each(|(group, _)| group.leave(now));
+            let parting = self.parting;
+            self.group.iter_mut().for_each(|(group, _)| group.leave(now, parting));
         }
         if let Some((group, _)) = &mut self.group {
             group.step(now, &mut self.cluster);

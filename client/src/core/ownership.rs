@@ -12,7 +12,7 @@ use ottla_protocol::wire::Uuid;
 
 use super::TopicPartition;
 use super::consumer::Consumer;
-use super::group::GroupEvent;
+use super::group::{GroupEvent, Parting};
 use super::hooks::Call;
 use super::offsets::Found;
 use super::positions::{Failure, Place, Position};
@@ -224,8 +224,9 @@ impl Consumer {
         }
     }
 
-    /// Delivers nothing more, commits what is finished unless commits are manual, and leaves the group.
-    pub(crate) fn close(&mut self, now: Instant) {
+    /// Delivers nothing more, commits what is finished unless commits are manual, and ends the membership.
+    pub(crate) fn close(&mut self, now: Instant, parting: Option<Parting>) {
+        self.parting = parting.unwrap_or(self.parting);
         if self.closing {
             return;
         }

@@ -6,7 +6,9 @@ use crate::checks::{History, Log};
 use crate::random::Random;
 use crate::traffic::{read, receive, short_sessions, write};
 use crate::{Failure, ensure};
-use ottla::{Assignor, Client, Consumer, GroupProtocol, PartitionAssignor, Subscriber, When};
+use ottla::{
+    Assignor, Client, CloseOptions, Consumer, ErrorKind, GroupProtocol, PartitionAssignor, Subscriber, When,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -374,4 +376,52 @@ pub(super) async fn a_crash_repeats_records_and_skips_none(backend: &Backend) ->
     ensure!(lost.is_subset(&history.received_ids()), "poll-skip (C4)");
     history.check_repeats(usize::try_from(2 * EACH)?)?;
     history.check_receipts(&log, true)
+}
+
+/// KIP-1092: whether a closed member is still in its group depends on its kind and on what it was told. A group with members
+/// lets nobody else change its offsets.
+pub(super) async fn a_closed_member_is_gone_or_stays_as_it_was_told(
+    backend: &Backend,
+) -> Result<(), Failure> {
+    let topic = backend.topic("close", 1).await?;
+    let client = backend.client().build()?;
+    let producer = client.producer().build()?;
+    write(backend, &producer.topic(&topic), &History::default(), 0, 0..1).await?;
+    producer.close(CLOSE).await;
+    let options = CloseOptions::within(CLOSE);
+    let cases = [
+        (None, options, false),
+        (None, options.leave_group(), false),
+        (None, options.remain_in_group(), true),
+        (Some("pod"), options, true),
+        (Some("pod"), options.leave_group(), false),
+        (Some("pod"), options.remain_in_group(), true),
+    ];
+    let protocols = [GroupProtocol::Classic, GroupProtocol::Consumer];
+    let known = if backend.has_modern_groups() { 2 } else { 1 };
+    for protocol in protocols.into_iter().take(known) {
+        for (instance, options, stays) in cases {
+            let group = backend.group("close");
+            let consumer = client.consumer().group_protocol(protocol).group(&group).subscribe([&topic]);
+            let consumer = match instance {
+                Some(id) => consumer.group_instance_id(id),
+                None => consumer,
+            };
+            let mut consumer = consumer.commit_when(When::Manual).build()?;
+            backend.watch(consumer.probe());
+            match consumer.recv().await {
+                Ok(first) => ensure!(first.is_some(), "the consumer ended"),
+                // Before KIP-345 there are no static members.
+                Err(error) if instance.is_some() && error.kind() == ErrorKind::UnsupportedVersion => continue,
+                Err(error) => return Err(error.into()),
+            }
+            consumer.close(options).await?;
+            let place = (topic.clone(), 0);
+            let altered = client.admin().alter_offsets(&group, [(&topic, 0, 1)]).await.take(&place);
+            let refused = altered.err().map(|error| error.kind());
+            let expected = stays.then_some(ErrorKind::Superseded);
+            ensure!(refused == expected, "{protocol:?} {instance:?} {options:?}: {refused:?}");
+        }
+    }
+    Ok(())
 }

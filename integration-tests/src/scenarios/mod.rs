@@ -68,6 +68,7 @@ scenarios! {
     STORMY group::members_of_both_protocols_come_and_go,
     STORMY group::a_lone_member_gets_each_record_once,
     STORMY group::a_crash_repeats_records_and_skips_none,
+    FAIR group::a_closed_member_is_gone_or_stays_as_it_was_told,
     FAIR hooks::hooks_frame_every_ownership,
     STORMY hooks::hooks_frame_every_ownership_in_trouble,
     FAIR hooks::a_hook_does_no_harm_and_has_its_way,

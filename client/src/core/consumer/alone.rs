@@ -303,7 +303,7 @@ impl Run {
             870 | 871 if !self.healed => self.members[who] = self.born(),
             872..=874 if !self.healed => {
                 let now = self.now;
-                self.members[who].machine.close(now);
+                self.members[who].machine.close(now, None);
             }
             875..=884 if !self.healed => self.reset(who),
             885..=889 => self.seek(who),

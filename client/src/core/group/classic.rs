@@ -19,7 +19,7 @@ use ottla_protocol::wire::Str;
 use super::assign::{Member, Topics};
 use super::leader::Sharing;
 use super::membership::Membership;
-use super::{GroupEvent, GroupMetadata, leader};
+use super::{GroupEvent, GroupMetadata, Parting, leader};
 use crate::config::{Assignor, ClientConfig, ConsumerConfig, Source};
 use crate::core::ask::{Answer, Ask};
 use crate::core::backoff::Backoff;
@@ -175,11 +175,9 @@ impl Classic {
         self.poll_by = Some(now + self.config.max_poll_interval);
     }
 
-    /// Leaves, without waiting for anybody: what is owned counts as given up. A static member stays in the group until its
-    /// session times out, so that its next start moves no partitions (KIP-345).
-    pub(super) fn leave(&mut self, now: Instant) {
+    pub(super) fn leave(&mut self, now: Instant, parting: Parting) {
         if !matches!(self.phase, Phase::Over) {
-            self.say_farewell(now, "the consumer is being closed");
+            self.say_farewell(now, parting, "the consumer is being closed");
             self.end();
         }
     }
@@ -621,7 +619,8 @@ impl Classic {
             // From here on it is when to look again whether the application has come back.
             self.poll_by = Some(now + self.config.heartbeat_interval);
             self.close_flights("the application asks for no records", cluster);
-            self.say_farewell(now, "the application asked for no record within max.poll.interval.ms");
+            let reason = "the application asked for no record within max.poll.interval.ms";
+            self.say_farewell(now, Parting::ByKind, reason);
             self.lose_everything();
             self.phase = Phase::Idle;
         }

@@ -5,8 +5,8 @@
 
 use std::time::Instant;
 
-use super::GroupEvent;
 use super::classic::{Classic, Duty, Farewell, Phase};
+use super::{GroupEvent, Parting};
 use crate::core::cluster::Cluster;
 use crate::error::{Error, ErrorKind};
 
@@ -57,9 +57,9 @@ impl Classic {
         }
     }
 
-    /// A dynamic member tells the coordinator that it goes; a static one keeps its place.
-    pub(super) fn say_farewell(&mut self, now: Instant, reason: &'static str) {
-        if !self.member.is_static() && !self.member.member_id.is_empty() {
+    /// Whoever leaves tells the coordinator that it goes.
+    pub(super) fn say_farewell(&mut self, now: Instant, parting: Parting, reason: &'static str) {
+        if parting.leaves(self.member.is_static()) && !self.member.member_id.is_empty() {
             self.flights
                 .iter_mut()
                 .filter(|flight| flight.duty == Duty::Leave)

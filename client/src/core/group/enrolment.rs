@@ -12,7 +12,7 @@ use ottla_protocol::messages::{
 };
 use ottla_protocol::wire::{Str, Uuid};
 
-use super::GroupMetadata;
+use super::{GroupMetadata, Parting};
 use crate::config::{ClientConfig, ConsumerConfig, Source, wire_millis};
 use crate::core::TopicPartition;
 use crate::core::backoff::Random;
@@ -135,10 +135,11 @@ impl Enrolment {
         })
     }
 
-    /// The last words. A static member keeps its partitions until it is back or its session is over.
-    pub(super) fn leave(&self) -> ConsumerGroupHeartbeatRequest {
+    /// The epoch of the last words, if there are any. A static member that remains keeps its partitions until it is back or
+    /// its session is over; a dynamic one says nothing then.
+    pub(super) fn last_epoch(&self, parting: Parting) -> Option<i32> {
         let is_static = self.config.group_instance_id.is_some();
-        self.heartbeat(if is_static { LEAVES_ITS_PLACE_TAKEN } else { LEAVES }, None)
+        if parting.leaves(is_static) { Some(LEAVES) } else { is_static.then_some(LEAVES_ITS_PLACE_TAKEN) }
     }
 
     /// An error of the coordinator, with what the user can do about it.

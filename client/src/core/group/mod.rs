@@ -83,6 +83,26 @@ impl GroupMetadata {
     }
 }
 
+/// What a member that is closed says to its group (KIP-1092).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// A dynamic member leaves, a static one keeps its place.
+    #[default]
+    ByKind,
+    Leave,
+    Remain,
+}
+
+impl Parting {
+    fn leaves(self, is_static: bool) -> bool {
+        match self {
+            Parting::ByKind => !is_static,
+            Parting::Leave => true,
+            Parting::Remain => false,
+        }
+    }
+}
+
 /// One member of one group.
 #[derive(Debug)]
 pub(crate) enum Group {
@@ -130,10 +150,10 @@ impl Group {
         either!(self, member => member.polled(now));
     }
 
-    /// Leaves, without waiting for anybody: what is owned counts as given up. A static member keeps its place until its
-    /// session times out, so that its next start moves no partitions (KIP-345).
-    pub(crate) fn leave(&mut self, now: Instant) {
-        either!(self, member => member.leave(now));
+    /// Ends the membership, without waiting for anybody: what is owned counts as given up. A static member that remains keeps
+    /// its place until its session times out, so that its next start moves no partitions (KIP-345).
+    pub(crate) fn leave(&mut self, now: Instant, parting: Parting) {
+        either!(self, member => member.leave(now, parting));
     }
 
     /// Whether there is nothing more to tell the coordinator.

@@ -21,7 +21,7 @@ use ottla_protocol::wire::{Str, Uuid};
 use super::choice::{self, Choice};
 use super::classic::Classic;
 use super::enrolment::Enrolment;
-use super::{GroupEvent, GroupMetadata};
+use super::{GroupEvent, GroupMetadata, Parting};
 use crate::config::{ClientConfig, ConsumerConfig, GroupProtocol};
 use crate::core::ask::{Answer, Ask};
 use crate::core::backoff::Backoff;
@@ -108,8 +108,8 @@ pub(crate) struct Modern {
     enrolled: bool,
     /// Another protocol may still have to do: `auto`, and no heartbeat was accepted yet.
     may_give_way: bool,
-    /// A leave that is to be sent since this time.
-    farewell: Option<Instant>,
+    /// A leave that is to be sent since this time, with its epoch.
+    farewell: Option<(Instant, i32)>,
     failure: Option<Error>,
     backoff: Backoff,
     events: VecDeque<GroupEvent>,
@@ -194,9 +194,9 @@ impl Modern {
         self.poll_by = Some(now + self.config.max_poll_interval);
     }
 
-    pub(super) fn leave(&mut self, now: Instant) {
+    pub(super) fn leave(&mut self, now: Instant, parting: Parting) {
         if !self.is_over() {
-            self.say_farewell(now);
+            self.say_farewell(now, parting);
             self.end();
         }
     }
@@ -275,7 +275,7 @@ impl Modern {
 
     fn due_at_coordinator(&self, link: Link) -> Option<(Instant, Duty)> {
         let out = |duty| self.flights.iter().any(|flight| flight.link == link && flight.duty == duty);
-        if let Some(since) = self.farewell {
+        if let Some((since, _)) = self.farewell {
             // It may follow a heartbeat that is out, but not a leave.
             return (!out(Duty::Leave)).then_some((since, Duty::Leave));
         }
@@ -305,7 +305,8 @@ impl Modern {
 
     fn ask_to_leave(&mut self, link: Link, cluster: &mut Cluster) -> Result<Work, Error> {
         let version = cluster.version::<ConsumerGroupHeartbeatRequest>(link, i16::MAX)?;
-        let ask = Ask::ConsumerGroupHeartbeat(self.enrolment.leave());
+        let epoch = self.farewell.map_or(self.epoch, |(_, epoch)| epoch);
+        let ask = Ask::ConsumerGroupHeartbeat(self.enrolment.heartbeat(epoch, None));
         Ok(request(ask, version, self.client.request_timeout))
     }
 }
@@ -524,9 +525,9 @@ impl Modern {
         out.for_each(|flight| flight.live = false);
     }
 
-    fn say_farewell(&mut self, now: Instant) {
+    fn say_farewell(&mut self, now: Instant, parting: Parting) {
         if std::mem::take(&mut self.enrolled) {
-            self.farewell = Some(now);
+            self.farewell = self.enrolment.last_epoch(parting).map(|epoch| (now, epoch));
         }
     }
 
@@ -569,7 +570,7 @@ impl Modern {
             // From here on it is when to look again whether the application has come back.
             self.poll_by = Some(now + self.interval);
             if matches!(self.phase, Phase::Joining | Phase::Member) {
-                self.say_farewell(now);
+                self.say_farewell(now, Parting::ByKind);
                 self.close_flights();
                 self.lose_everything();
                 self.epoch = 0;

@@ -3,8 +3,8 @@
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::*;
 
-use super::leader;
 use super::scene::*;
+use super::{Parting, leader};
 use crate::config::{Assignor, ConsumerConfig};
 use crate::core::{Answer, Ask, Link};
 use crate::error::ErrorKind;
@@ -385,7 +385,7 @@ fn a_dynamic_member_leaves_and_a_late_answer_does_not_bring_it_back() {
     scene.expect_heartbeat(GROUP_1);
     scene.answer(GROUP_1, beaten(ErrorCode::REBALANCE_IN_PROGRESS));
     scene.expect_join(GROUP_1);
-    scene.group.leave(scene.now);
+    scene.group.leave(scene.now, Parting::ByKind);
     assert!(!scene.group.has_left());
     let Some(Ask::LeaveGroup(request)) = scene.next(CONTROL_1) else { panic!("no LeaveGroup") };
     assert_eq!(request.members[0].member_id, "me");
@@ -400,14 +400,30 @@ fn a_dynamic_member_leaves_and_a_late_answer_does_not_bring_it_back() {
 fn leaving_does_not_wait_for_an_answer_that_will_not_come() {
     let mut scene = Scene::new(cooperative());
     scene.become_member(1, &[0]);
-    scene.group.leave(scene.now);
+    scene.group.leave(scene.now, Parting::ByKind);
     assert!(matches!(scene.next(CONTROL_1), Some(Ask::LeaveGroup(_))));
     scene.lose(CONTROL_1);
     assert!(scene.group.has_left());
 }
 
+/// KIP-1092.
 #[test]
-fn a_static_member_keeps_its_place() {
+fn a_dynamic_member_that_remains_says_nothing() {
+    let mut scene = Scene::new(cooperative());
+    scene.become_member(1, &[0]);
+    scene.group.leave(scene.now, Parting::Remain);
+    assert!(scene.group.has_left());
+    assert_eq!(scene.next(CONTROL_1), None);
+}
+
+#[test]
+fn a_static_member_keeps_its_place_unless_it_leaves() {
+    for (parting, leaves) in [(Parting::ByKind, false), (Parting::Remain, false), (Parting::Leave, true)] {
+        check_static_parting(parting, leaves);
+    }
+}
+
+fn check_static_parting(parting: Parting, leaves: bool) {
     let config = ConsumerConfig { group_instance_id: Some("pod-7".into()), ..cooperative() };
     let mut scene = Scene::new(config);
     scene.find_coordinator(1);
@@ -415,9 +431,10 @@ fn a_static_member_keeps_its_place() {
     scene.answer(GROUP_1, joined(1, "other"));
     assert!(matches!(scene.next(GROUP_1), Some(Ask::SyncGroup(_))));
     scene.answer(GROUP_1, synced(&[0]));
-    scene.group.leave(scene.now);
-    assert!(scene.group.has_left());
-    assert_eq!(scene.next(CONTROL_1), None);
+    scene.group.leave(scene.now, parting);
+    assert_eq!(scene.group.has_left(), !leaves);
+    let said = matches!(scene.next(CONTROL_1), Some(Ask::LeaveGroup(request)) if request.members[0].member_id == "me");
+    assert_eq!(said, leaves);
 }
 
 #[test]
@@ -445,7 +462,7 @@ fn who_names_its_partitions_is_no_member_and_finds_the_coordinator_when_it_needs
     scene.find_coordinator(2);
     assert_eq!(scene.group.coordinator(), Some(2));
     assert_eq!(scene.next(GROUP_2), None);
-    scene.group.leave(scene.now);
+    scene.group.leave(scene.now, Parting::ByKind);
     assert!(scene.group.has_left());
 }
 

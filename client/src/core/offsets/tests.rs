@@ -7,6 +7,7 @@ use ottla_protocol::messages::*;
 use ottla_protocol::wire::Uuid;
 
 use super::{CommitId, CommitOutcome, Committed};
+use crate::core::group::Parting;
 use crate::core::group::scene::*;
 use crate::core::{Answer, Ask};
 use crate::error::{Error, ErrorKind};
@@ -405,7 +406,7 @@ fn the_end_of_the_membership_resolves_everything() {
 
     let mut scene = member();
     let id = commit(&mut scene, &[(0, 10)]);
-    scene.group.leave(scene.now);
+    scene.group.leave(scene.now, Parting::ByKind);
     scene.step();
     assert_eq!(result(&mut scene, id), Some(Ok("superseded 0".into())));
 }

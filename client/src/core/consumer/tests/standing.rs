@@ -196,7 +196,7 @@ fn a_consumer_is_ready_when_it_knows_where_to_read() {
     assert!(health.live && !health.ready, "{health:?}");
     desk.list(0);
     assert!(desk.machine.health().ready);
-    desk.machine.close(desk.now);
+    desk.machine.close(desk.now, None);
     assert!(!desk.machine.health().live);
     assert_eq!(desk.machine.take_event().unwrap_err().kind(), ErrorKind::Closed);
 }

@@ -5,6 +5,7 @@ use ottla_protocol::messages::*;
 use ottla_protocol::wire::Uuid;
 
 use crate::config::{ConsumerConfig, GroupProtocol, Source, TopicPattern};
+use crate::core::group::Parting;
 use crate::core::group::scene::*;
 use crate::core::{Answer, Ask, Link};
 use crate::error::ErrorKind;
@@ -361,12 +362,18 @@ fn a_share_of_what_was_not_asked_for_is_refused() {
 /// Fault 59.
 #[test]
 fn a_member_leaves_and_a_late_answer_does_not_bring_it_back() {
-    for (config, expected) in [(modern(), -1), (named(), -2)] {
+    let cases = [
+        (modern(), Parting::ByKind, -1),
+        (named(), Parting::ByKind, -2),
+        (named(), Parting::Remain, -2),
+        (named(), Parting::Leave, -1),
+    ];
+    for (config, parting, expected) in cases {
         let mut scene = Scene::new(config);
         scene.enrol(1, &[0]);
         scene.pass(seconds(5));
         let id = scene.expect_report(GROUP_1).member_id;
-        scene.group.leave(scene.now);
+        scene.group.leave(scene.now, parting);
         assert!(!scene.group.has_left());
         // It does not wait for the answer to the heartbeat.
         let request = scene.expect_report(GROUP_1);
@@ -380,18 +387,29 @@ fn a_member_leaves_and_a_late_answer_does_not_bring_it_back() {
     }
 }
 
+/// KIP-1092.
+#[test]
+fn a_dynamic_member_that_remains_says_nothing() {
+    let mut scene = Scene::new(modern());
+    scene.enrol(1, &[0]);
+    scene.group.leave(scene.now, Parting::Remain);
+    assert!(scene.group.has_left());
+    scene.pass(seconds(60));
+    assert_eq!(scene.next(GROUP_1), None);
+}
+
 #[test]
 fn who_may_have_joined_leaves_and_who_has_not_does_not() {
     let mut scene = Scene::new(modern());
     scene.find_coordinator(1);
-    scene.group.leave(scene.now);
+    scene.group.leave(scene.now, Parting::ByKind);
     assert!(scene.group.has_left(), "nobody knows of it");
 
     let mut scene = Scene::new(modern());
     scene.find_coordinator(1);
     scene.expect_report(GROUP_1);
     scene.lose(GROUP_1);
-    scene.group.leave(scene.now);
+    scene.group.leave(scene.now, Parting::ByKind);
     assert!(!scene.group.has_left());
     scene.pass(seconds(2));
     scene.find_coordinator(1);
@@ -510,7 +528,7 @@ fn auto_asks_again_where_the_answer_says_nothing() {
     expect_question(&mut scene);
     scene.answer(GROUP_1, described(ErrorCode::NOT_COORDINATOR, 0));
     assert_eq!((scene.group.coordinator(), scene.events()), (None, vec![]));
-    scene.group.leave(scene.now);
+    scene.group.leave(scene.now, Parting::ByKind);
     assert!(scene.group.has_left());
 }
 
