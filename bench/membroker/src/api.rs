@@ -1,11 +1,15 @@
 //! One function for each request that is served: decoded request in, response out.
 //!
-//! Honours what a producer and an assigned consumer need. Ignores quotas, sessions (each Fetch is a whole one), groups,
-//! transactions, followers and authorisation. A request that is not in `SERVED` closes its connection.
+//! Honours what a producer and an assigned consumer need. Agrees to everything that a transaction asks for and writes no
+//! markers: readers see each record at once. Ignores quotas, sessions (each Fetch is a whole one), groups, followers and
+//! authorisation. A request that is not in `SERVED` closes its connection.
 
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::add_partitions_to_txn_response::{
+    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
+};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
@@ -32,7 +36,7 @@ const HOST: &str = "127.0.0.1";
 /// The timestamp that stands for the earliest offset in ListOffsets.
 const EARLIEST: i64 = -2;
 
-const SERVED: [(ApiKey, i16, i16); 10] = [
+const SERVED: [(ApiKey, i16, i16); 12] = [
     (ApiKey::Produce, 3, 12),
     (ApiKey::Fetch, 4, 17),
     (ApiKey::ListOffsets, 1, 10),
@@ -43,6 +47,8 @@ const SERVED: [(ApiKey, i16, i16); 10] = [
     (ApiKey::DeleteTopics, 1, 6),
     (ApiKey::InitProducerId, 0, 5),
     (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::AddPartitionsToTxn, 0, 3),
+    (ApiKey::EndTxn, 0, 4),
 ];
 
 /// A client that asks for a newer ApiVersions is told so in the oldest form.
@@ -80,6 +86,11 @@ pub(crate) fn answer(
             write(find_coordinator(broker, node, &read(body, version)?), version, out)?
         }
         ApiKey::OffsetForLeaderEpoch => write(end_of_epoch(broker, &read(body, version)?), version, out)?,
+        ApiKey::AddPartitionsToTxn => write(add_partitions(&read(body, version)?), version, out)?,
+        ApiKey::EndTxn => {
+            read::<EndTxnRequest>(body, version)?;
+            write(EndTxnResponse::default(), version, out)?;
+        }
         ApiKey::CreateTopics => write(create_topics(broker, &read(body, version)?), version, out)?,
         ApiKey::DeleteTopics => write(delete_topics(broker, &read(body, version)?, version), version, out)?,
         _ => return Err("it is not served".to_string()),
@@ -279,6 +290,19 @@ fn find_coordinator(broker: &Broker, node: i32, request: &FindCoordinatorRequest
         true => response.with_node_id(BrokerId(node)).with_host(host).with_port(port),
         false => response,
     }
+}
+
+fn add_partitions(request: &AddPartitionsToTxnRequest) -> AddPartitionsToTxnResponse {
+    let topics = request.v3_and_below_topics.iter().map(|topic| {
+        let partitions = topic
+            .partitions
+            .iter()
+            .map(|index| AddPartitionsToTxnPartitionResult::default().with_partition_index(*index));
+        AddPartitionsToTxnTopicResult::default()
+            .with_name(topic.name.clone())
+            .with_results_by_partition(partitions.collect())
+    });
+    AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(topics.collect())
 }
 
 fn end_of_epoch(broker: &Broker, request: &OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {

@@ -2,6 +2,7 @@
 //!
 //! The base APIs see acknowledgements only when the application polls, so latencies are those of the futures.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,10 +19,14 @@ use rdkafka::producer::{
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use workload::{Meter, Mode, Producer, Settings, Tally, Values, fail};
 
+/// More than any call takes where nothing fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn main() {
     let settings = Settings::from_arguments();
     let base = settings.api == "base";
     match settings.mode {
+        Mode::Produce if settings.transaction > 0 => transactions(&settings),
         Mode::Produce if base => produce_base(&settings),
         Mode::Consume if base => consume_base(&settings),
         mode => settings.runtime().block_on(async {
@@ -153,6 +158,46 @@ fn produce_base(settings: &Settings) {
         deliveries.failed.load(Ordering::Relaxed),
         Vec::new(),
     );
+}
+
+/// The commit of a transaction waits for its records.
+fn transactions(settings: &Settings) {
+    let mut config = producer_config(settings);
+    config.set("transactional.id", "bench");
+    let deliveries = Deliveries::default();
+    let producer: BaseProducer<Deliveries> =
+        config.create_with_context(deliveries.clone()).unwrap_or_else(|e| fail(e));
+    let values = Values::new(settings.size, settings.records);
+    let write = |records: Range<u64>| {
+        producer.begin_transaction()?;
+        for number in records {
+            let mut record = BaseRecord::<(), [u8]>::to(&settings.topic).payload(values.get(number));
+            while let Err((problem, same)) = producer.send(record) {
+                match problem {
+                    KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => nap(&producer),
+                    problem => return Err(problem),
+                }
+                record = same;
+            }
+        }
+        producer.flush(PATIENCE)?;
+        producer.commit_transaction(PATIENCE)
+    };
+    let sent = || {
+        producer.init_transactions(PATIENCE)?;
+        write(0..1)?;
+        let meter = Meter::start();
+        let mut next = 1;
+        while next < settings.records {
+            let end = settings.records.min(next + settings.transaction);
+            write(next..end)?;
+            next = end;
+        }
+        Ok::<_, KafkaError>(meter)
+    };
+    let meter = sent().unwrap_or_else(|e| fail(e));
+    let failed = deliveries.failed.load(Ordering::Relaxed);
+    meter.report(settings, settings.records.saturating_sub(1), failed, Vec::new());
 }
 
 /// Serves every report that is there. A `poll` with a timeout does not return before it is over and spins through its

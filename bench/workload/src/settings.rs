@@ -61,6 +61,8 @@ pub struct Settings {
     pub window: usize,
     /// Tasks that share the producer.
     pub tasks: usize,
+    /// Records of a transaction; 0 is none.
+    pub transaction: u64,
     /// Records a second of the open loop; 0 is the closed loop.
     pub rate: u64,
     /// The longest that a latency loop sends.
@@ -111,6 +113,7 @@ impl Settings {
             compression: options.text("compression", "none"),
             window: options.number("window", 100_000)?,
             tasks: options.number("tasks", 1)?.max(1),
+            transaction: options.number("transaction", 0)?,
             rate: options.number("rate", 0)?,
             limit: Duration::from_secs(options.number("seconds", 3)?),
             workers: options.number("workers", 2)?,
@@ -146,7 +149,7 @@ const BATCH_BYTES: usize = 131_072;
 
 const USAGE: &str = "usage: PEER produce|consume|ack|deliver|first [--brokers HOST:PORT] [--topic NAME] [--partitions N] \
     [--records N] [--size BYTES] [--settings equal|defaults] [--linger-ms N] [--batch-bytes N] [--in-flight N] \
-    [--compression CODEC] [--tasks N] [--window N] [--rate N] [--seconds N] [--workers N] [--api NAME]";
+    [--compression CODEC] [--tasks N] [--transaction RECORDS] [--window N] [--rate N] [--seconds N] [--workers N] [--api NAME]";
 
 /// The pairs that were given and not yet taken.
 struct Options(BTreeMap<String, String>);
