@@ -169,6 +169,11 @@ impl Error {
         Error::new(ErrorKind::of(code), message).with_code(code)
     }
 
+    /// Whether somebody has to change something before a connection can be of use: waiting is in vain.
+    pub(crate) fn needs_help(&self) -> bool {
+        matches!(self.kind(), ErrorKind::UnsupportedVersion | ErrorKind::Authentication | ErrorKind::Config)
+    }
+
     /// The same failure, of another class.
     pub(crate) fn with_kind(self, kind: ErrorKind) -> Self {
         self.change(|inner| inner.kind = kind)

@@ -44,6 +44,7 @@ mod pipeline;
 mod planted;
 mod producer;
 mod rebalance;
+mod security;
 #[cfg_attr(
     not(feature = "unstable-world"),
     expect(unreachable_pub, reason = "public under the feature unstable-world")
@@ -83,3 +84,6 @@ pub use producer::{
 #[cfg(feature = "unstable-two-phase-commit")]
 pub use producer::{PreparedState, PreparedTransaction};
 pub use rebalance::{HookError, OffsetStore, RebalanceHooks};
+#[cfg(feature = "_tls")]
+pub use security::Tls;
+pub use security::{Sasl, Secret, SecurityProtocol, Token, TokenError, TokenFuture, TokenProvider};

@@ -32,6 +32,19 @@ pub trait World: Send + Sync + 'static {
     /// Starts a task. `name` says what it is for whoever watches tasks.
     fn spawn(&self, name: &'static str, task: Work<()>);
 
+    /// Fills `bytes` with what nobody can guess: nonces.
+    ///
+    /// # Errors
+    /// The operating system has no randomness to give.
+    fn unguessable(&self, bytes: &mut [u8]) -> io::Result<()> {
+        getrandom::fill(bytes).map_err(io::Error::from)
+    }
+
+    /// Runs beside the tasks what computes for long and waits for nothing.
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) {
+        tokio::task::spawn_blocking(work);
+    }
+
     /// A place where another thread could run: between a decision under the lock and the wait that follows it.
     /// A simulator yields here, a few times or not at all.
     fn poll_pause(&self, cx: &mut Context<'_>) -> Poll<()>;

@@ -6,6 +6,7 @@
 
 use crate::checks::{History, Log, Logged};
 use crate::cluster::{CLIENT_ID, SimulatedCluster, end_without_a_word};
+use crate::doors::Door;
 use crate::judge::{self, Judge};
 use crate::kafka::KafkaCluster;
 use crate::random::Random;
@@ -28,6 +29,8 @@ struct Inner {
     place: Place,
     judge: Judge,
     bootstrap: String,
+    /// How clients come in.
+    door: Door,
     seed: u64,
     /// Suffixes that make names unique on a cluster that lives longer than a scenario.
     names: AtomicU32,
@@ -76,14 +79,16 @@ impl Backend {
     }
 
     /// Apache Kafka.
-    pub fn kafka(cluster: Arc<KafkaCluster>, seed: u64) -> Result<Self, Failure> {
-        let bootstrap = cluster.bootstrap();
-        let judge = Judge::new(judge::tcp(), &bootstrap)?;
-        Ok(Self::new(Place::Kafka(cluster), judge, bootstrap, seed))
+    pub fn kafka(cluster: Arc<KafkaCluster>, door: Door, seed: u64) -> Result<Self, Failure> {
+        let judge = Judge::new(judge::tcp(), &cluster.bootstrap())?;
+        let bootstrap = cluster.bootstrap_at(door);
+        let names = AtomicU32::new(0);
+        Ok(Backend(Arc::new(Inner { place: Place::Kafka(cluster), judge, bootstrap, door, seed, names })))
     }
 
     fn new(place: Place, judge: Judge, bootstrap: String, seed: u64) -> Self {
-        Backend(Arc::new(Inner { place, judge, bootstrap, seed, names: AtomicU32::new(0) }))
+        let (door, names) = (Door::Plaintext, AtomicU32::new(0));
+        Backend(Arc::new(Inner { place, judge, bootstrap, door, seed, names }))
     }
 
     /// Ends the cluster, if it was started for one scenario.
@@ -116,7 +121,8 @@ impl Backend {
         let builder = ottla::Client::builder().bootstrap(bootstrap).client_id(CLIENT_ID);
         match &self.0.place {
             Place::Simulator(simulation, _) => builder.world(Arc::new(simulation.clone())),
-            Place::Bundled(_) | Place::Kafka(_) => builder,
+            Place::Bundled(_) => builder,
+            Place::Kafka(cluster) => self.0.door.enter(builder, &cluster.certificates()),
         }
     }
 

@@ -4,8 +4,10 @@
 //! nothing of what runs on the cluster. Invariant: whatever ends this process, even SIGKILL, ends the nodes and removes
 //! their data, because one watchdog waits for the end of a pipe that only this process holds open.
 
+use crate::doors::{self, Door, PLAINTEXT};
 use crate::judge::{self, Judge};
 use crate::{Failure, ensure, fail};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -18,6 +20,10 @@ use tokio::time::{Instant, sleep};
 
 /// Sixteen bytes in url-safe base64: any will do, but every node must have the same.
 const CLUSTER_ID: &str = "b3R0bGEtb24ta2Fma2EhIQ";
+/// The listener of the nodes' controllers.
+const CONTROLLER: &str = "CONTROLLER";
+/// The folder with the certificates, below that of the cluster.
+const CERTIFICATES: &str = "certificates";
 const START_LIMIT: Duration = Duration::from_secs(90);
 
 /// Reads until the pipe closes, then ends each node's process group and removes everything.
@@ -30,16 +36,26 @@ pub struct Settings {
     pub version: String,
     /// How many nodes, numbered from 1. Topics are replicated to three of them at most.
     pub nodes: u16,
+    /// Whether there are listeners with TLS.
+    pub tls: bool,
+    /// Whether there are listeners with logins.
+    pub sasl: bool,
+    /// Whether an authorizer lets only the users of the doors do anything.
+    pub acl: bool,
     /// Further settings of every node, by Kafka's names.
     pub extra: Vec<(String, String)>,
 }
+
+type Ports = BTreeMap<&'static str, Vec<u16>>;
 
 /// A running cluster. Dropping it ends every node and deletes the data.
 pub struct KafkaCluster {
     directory: PathBuf,
     version: String,
     classpath: String,
-    ports: Vec<u16>,
+    /// By listener, a port for each node.
+    ports: Ports,
+    doors: Vec<Door>,
     nodes: Mutex<Vec<Option<Child>>>,
     watchdog: Child,
 }
@@ -57,12 +73,16 @@ impl KafkaCluster {
             .stdin(Stdio::piped())
             .process_group(0)
             .spawn()?;
-        let (ports, controllers) = free_ports(settings.nodes)?;
+        let doors = Door::all(settings.tls, settings.sasl);
+        if !doors.is_empty() {
+            doors::issue(&directory.join(CERTIFICATES))?;
+        }
+        let ports = free_ports(settings.nodes, &doors)?;
         let count = usize::from(settings.nodes);
         let nodes = Mutex::new((0..count).map(|_| None).collect());
-        let cluster =
-            KafkaCluster { directory, version: settings.version.clone(), classpath, ports, nodes, watchdog };
-        cluster.format(settings, &controllers)?;
+        let version = settings.version.clone();
+        let cluster = KafkaCluster { directory, version, classpath, ports, doors, nodes, watchdog };
+        cluster.format(settings)?;
         for node in 1..=settings.nodes {
             cluster.launch(node)?;
         }
@@ -76,7 +96,23 @@ impl KafkaCluster {
 
     /// `host:port` of every node, separated by commas.
     pub fn bootstrap(&self) -> String {
-        self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+        self.bootstrap_at(Door::Plaintext)
+    }
+
+    /// The same for those who come in by a door.
+    pub fn bootstrap_at(&self, door: Door) -> String {
+        let ports = self.ports.get(door.listener()).into_iter().flatten();
+        ports.map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+    }
+
+    /// The doors besides the plain one.
+    pub fn doors(&self) -> &[Door] {
+        &self.doors
+    }
+
+    /// Where the certificates are, if there are any.
+    pub fn certificates(&self) -> PathBuf {
+        self.directory.join(CERTIFICATES)
     }
 
     /// Whether a new cluster of this version has the groups of KIP-848 switched on.
@@ -90,7 +126,7 @@ impl KafkaCluster {
 
     /// How many nodes were started.
     pub fn nodes(&self) -> u16 {
-        u16::try_from(self.ports.len()).unwrap_or(u16::MAX)
+        u16::try_from(self.ports[PLAINTEXT].len()).unwrap_or(u16::MAX)
     }
 
     /// SIGKILL: the node loses what it had not written and says goodbye to nobody.
@@ -129,14 +165,17 @@ impl KafkaCluster {
         Ok(())
     }
 
-    fn format(&self, settings: &Settings, controllers: &[u16]) -> Result<(), Failure> {
+    fn format(&self, settings: &Settings) -> Result<(), Failure> {
         let mut running = Vec::new();
         for node in 1..=settings.nodes {
             let file = self.directory.join(format!("node-{node}.properties"));
-            fs::write(&file, properties(settings, &self.directory, node, &self.ports, controllers))?;
+            fs::write(&file, self.properties(settings, node))?;
             let log = File::create(self.directory.join(format!("format-{node}.log")))?;
             let mut format = self.java("128m");
             format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]).arg(&file);
+            if settings.sasl {
+                format.args(doors::scram_users());
+            }
             running.push(format.stdout(log.try_clone()?).stderr(log).spawn()?);
         }
         for (mut format, node) in running.into_iter().zip(1..) {
@@ -146,6 +185,70 @@ impl KafkaCluster {
             }
         }
         Ok(())
+    }
+
+    /// Timers are short: tests wait for elections, sessions and retention.
+    fn properties(&self, settings: &Settings, node: u16) -> String {
+        let voters =
+            self.ports[CONTROLLER].iter().zip(1..).map(|(port, id)| format!("{id}@127.0.0.1:{port}"));
+        let address =
+            |(listener, ports): (&&str, &Vec<u16>)| format!("{listener}://127.0.0.1:{}", ports[slot(node)]);
+        let listeners: Vec<_> = self.ports.iter().map(address).collect();
+        let (_, advertised): (Vec<_>, Vec<_>) =
+            listeners.iter().cloned().partition(|listener| listener.starts_with(CONTROLLER));
+        let replicas = settings.nodes.min(3);
+        let in_sync = replicas.saturating_sub(1).max(1);
+        let mut text = format!(
+        "process.roles=broker,controller
+node.id={node}
+broker.rack=rack-{node}
+controller.quorum.voters={voters}
+listeners={listeners}
+advertised.listeners={advertised}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,MTLS:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={directory}/data-{node}
+num.partitions=1
+default.replication.factor={replicas}
+min.insync.replicas={in_sync}
+auto.create.topics.enable=false
+offsets.topic.replication.factor={replicas}
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={in_sync}
+share.coordinator.state.topic.num.partitions=4
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+group.consumer.min.session.timeout.ms=1000
+group.consumer.session.timeout.ms=6000
+group.consumer.min.heartbeat.interval.ms=100
+group.consumer.heartbeat.interval.ms=500
+broker.session.timeout.ms=6000
+leader.imbalance.check.interval.seconds=2
+log.retention.check.interval.ms=1000
+log.segment.delete.delay.ms=500
+log.cleaner.backoff.ms=1000
+replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector
+num.network.threads=2
+num.io.threads=4
+",
+        voters = voters.collect::<Vec<_>>().join(","),
+        listeners = listeners.join(","),
+        advertised = advertised.join(","),
+        directory = self.directory.display(),
+    );
+        if !self.doors.is_empty() || settings.acl {
+            text.push_str(&doors::properties(&self.doors, settings.acl, &self.certificates()));
+        }
+        for (key, value) in &settings.extra {
+            text.push_str(&format!("{key}={value}\n"));
+        }
+        text
     }
 
     fn launch(&self, node: u16) -> Result<(), Failure> {
@@ -174,7 +277,7 @@ impl KafkaCluster {
     }
 
     async fn wait_open(&self, node: u16) -> Result<(), Failure> {
-        let address = ("127.0.0.1", self.ports[slot(node)]);
+        let address = ("127.0.0.1", self.ports[PLAINTEXT][slot(node)]);
         let end = Instant::now() + START_LIMIT;
         while TcpStream::connect(address).await.is_err() {
             let log = self.directory.join(format!("node-{node}.log"));
@@ -209,75 +312,21 @@ fn slot(node: u16) -> usize {
     usize::from(node) - 1
 }
 
-/// A port for clients and one for the controller of each node: all are held until the last is known.
-fn free_ports(nodes: u16) -> io::Result<(Vec<u16>, Vec<u16>)> {
-    let listeners = (0..2 * nodes)
-        .map(|_| std::net::TcpListener::bind(("127.0.0.1", 0)))
-        .collect::<io::Result<Vec<_>>>()?;
-    let mut ports =
-        listeners.iter().map(|held| Ok(held.local_addr()?.port())).collect::<io::Result<Vec<_>>>()?;
-    let controllers = ports.split_off(usize::from(nodes));
-    Ok((ports, controllers))
-}
-
-/// Timers are short: tests wait for elections, sessions and retention.
-fn properties(
-    settings: &Settings,
-    directory: &Path,
-    node: u16,
-    ports: &[u16],
-    controllers: &[u16],
-) -> String {
-    let voters = controllers.iter().zip(1..).map(|(port, id)| format!("{id}@127.0.0.1:{port}"));
-    let (port, controller) = (ports[slot(node)], controllers[slot(node)]);
-    let replicas = settings.nodes.min(3);
-    let in_sync = replicas.saturating_sub(1).max(1);
-    let mut text = format!(
-        "process.roles=broker,controller
-node.id={node}
-broker.rack=rack-{node}
-controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-log.dirs={directory}/data-{node}
-num.partitions=1
-default.replication.factor={replicas}
-min.insync.replicas={in_sync}
-auto.create.topics.enable=false
-offsets.topic.replication.factor={replicas}
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor={replicas}
-transaction.state.log.min.isr={in_sync}
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor={replicas}
-share.coordinator.state.topic.min.isr={in_sync}
-share.coordinator.state.topic.num.partitions=4
-transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
-group.consumer.min.session.timeout.ms=1000
-group.consumer.session.timeout.ms=6000
-group.consumer.min.heartbeat.interval.ms=100
-group.consumer.heartbeat.interval.ms=500
-broker.session.timeout.ms=6000
-leader.imbalance.check.interval.seconds=2
-log.retention.check.interval.ms=1000
-log.segment.delete.delay.ms=500
-log.cleaner.backoff.ms=1000
-replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector
-num.network.threads=2
-num.io.threads=4
-",
-        voters = voters.collect::<Vec<_>>().join(","),
-        directory = directory.display(),
-    );
-    for (key, value) in &settings.extra {
-        text.push_str(&format!("{key}={value}\n"));
+/// A port for each node at each listener: all are held until the last is known.
+fn free_ports(nodes: u16, doors: &[Door]) -> io::Result<Ports> {
+    let mut held = Vec::new();
+    let mut ports = Ports::new();
+    for listener in doors.iter().map(|door| door.listener()).chain([PLAINTEXT, CONTROLLER]) {
+        if ports.contains_key(listener) {
+            continue;
+        }
+        for _ in 0..nodes {
+            let port = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+            ports.entry(listener).or_default().push(port.local_addr()?.port());
+            held.push(port);
+        }
     }
-    text
+    Ok(ports)
 }
 
 /// The folder with a version's jars, fetched by Maven if it is not there yet.

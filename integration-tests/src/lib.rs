@@ -7,6 +7,7 @@
 pub mod backend;
 pub mod checks;
 pub mod cluster;
+pub mod doors;
 pub mod failure;
 pub mod judge;
 pub mod kafka;

@@ -102,6 +102,11 @@ impl Nodes {
             timeout_at(deadline.at, quiet).await.map_err(|_| late("asks for silence, a quota is used up"))?;
         }
         let connection = match slot.connection.take() {
+            Some(mut connection) if connection.is_stale() => {
+                let limit = self.config.socket_setup_timeout.min(deadline.remaining());
+                connection.renew(&*self.world, limit).await?;
+                connection
+            }
             Some(connection) => connection,
             None => self.dial(&mut slot, address, deadline).await?,
         };

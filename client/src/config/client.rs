@@ -8,7 +8,9 @@ use ottla_protocol::wire::Str;
 use super::LENGTH_MAX;
 use super::goal::Goal;
 use super::problem::{ConfigError, Findings, Warning};
+use super::security::Security;
 use super::{ConsumerConfig, ProducerConfig};
+use crate::security::SecurityProtocol;
 
 /// Sets up a [`Client`](crate::Client). Every setting has a default but [`bootstrap`](ClientBuilder::bootstrap); each
 /// is checked when the client is built, and an error names the keys by Kafka's names.
@@ -73,7 +75,7 @@ settings! {
         /// become a topic.
         allow_auto_create_topics: bool = false;
     } and by hand {
-        /// As written: `host:port`, lists of them, or with `PLAINTEXT://` in front.
+        /// As written: `host:port`, lists of them, or with the protocol in front, as in `SSL://`.
         servers: Vec<String> = Vec::new();
         /// What `servers` means: host and port, without duplicates. Filled by `check`.
         bootstrap: Vec<(String, u16)> = Vec::new();
@@ -86,6 +88,8 @@ settings! {
         reconnect_backoff_max: Duration = Duration::from_millis(1000);
         socket_setup_timeout: Duration = Duration::from_secs(10);
         socket_setup_timeout_max: Duration = Duration::from_secs(30);
+        /// What connections are made of, and who logs in on them.
+        security: Security = Security::default();
         /// What matters most, if anything does.
         goal: Option<Goal> = None;
         /// The keys that a file has set, for producers and consumers too.
@@ -159,11 +163,13 @@ impl ClientConfig {
             found.add(ConfigError::Missing { key: "bootstrap.servers" });
         }
         self.check_values(&mut found);
+        self.security.settle(&mut found);
         found.finish()
     }
 
     /// As [`check`](Self::check), for settings that may still be added to.
     pub(super) fn check_values(&mut self, found: &mut Findings) {
+        self.security.check_values(found);
         self.check_seeds(found);
         found.millis("request.timeout.ms", self.request_timeout, 1);
         found.millis("default.api.timeout.ms", self.default_api_timeout, 1);
@@ -208,8 +214,9 @@ impl ClientConfig {
 
     fn check_seeds(&mut self, found: &mut Findings) {
         self.bootstrap.clear();
+        let protocol = self.security.protocol();
         for entry in &self.servers {
-            match seed(entry) {
+            match seed(entry, protocol) {
                 Ok(seed) if self.bootstrap.contains(&seed) => {
                     found.warn(&["bootstrap.servers"], format!("{entry} is named twice"));
                 }
@@ -221,11 +228,13 @@ impl ClientConfig {
 }
 
 /// Host and port of one bootstrap entry, or what it should have looked like.
-fn seed(entry: &str) -> Result<(String, u16), &'static str> {
+fn seed(entry: &str, protocol: SecurityProtocol) -> Result<(String, u16), &'static str> {
     let address = match entry.split_once("://") {
         None => entry,
-        Some((protocol, address)) if protocol.eq_ignore_ascii_case("PLAINTEXT") => address,
-        Some(_) => return Err("host:port; protocols other than PLAINTEXT are not supported yet"),
+        Some((named, address)) if named.eq_ignore_ascii_case(&protocol.to_string()) => address,
+        Some(_) => {
+            return Err("host:port, and a protocol in front only where it is that of security.protocol");
+        }
     };
     let (host, port) = address.rsplit_once(':').ok_or("host:port, and the port is missing")?;
     let host = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {

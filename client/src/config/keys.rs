@@ -7,6 +7,7 @@
 use super::problem::ConfigError;
 use super::properties::{Draft, Value};
 use super::{Acks, Assignor, GroupProtocol, IsolationLevel, Reset};
+use crate::security::SecurityProtocol;
 
 /// A setting of this client.
 pub(super) struct Key {
@@ -90,7 +91,37 @@ pub(super) const KEYS: &[Key] = &[
     ),
     only("metadata.cluster.check.enable", "false", "cluster and node ids are not sent for checking"),
     only("enable.metrics.push", "false", "metrics are not pushed to the cluster"),
-    only("security.protocol", "PLAINTEXT", "TLS and SASL are missing"),
+    set("security.protocol", "", |d, v| {
+        let mut protocol = SecurityProtocol::Plaintext;
+        v.choice(&mut protocol, &SecurityProtocol::ALL)?;
+        d.security.protocol = Some(protocol);
+        Ok(())
+    }),
+    set("sasl.mechanism", "", |d, v| v.text(&mut d.security.mechanism)),
+    set("sasl.jaas.config", "", |d, v| v.text(&mut d.security.jaas)),
+    set("sasl.username", "", |d, v| v.text(&mut d.security.user)),
+    set("sasl.password", "", |d, v| v.text(&mut d.security.password)),
+    alias("sasl.mechanisms", "sasl.mechanism"),
+    set("ssl.truststore.location", "", |d, v| v.text(&mut d.security.truststore)),
+    set("ssl.truststore.password", "", |d, v| v.text(&mut d.security.truststore_password)),
+    set("ssl.truststore.certificates", "", |d, v| v.text(&mut d.security.truststore_pem)),
+    alias("ssl.ca.location", "ssl.truststore.location"),
+    alias("ssl.ca.pem", "ssl.truststore.certificates"),
+    set("ssl.keystore.location", "", |d, v| v.text(&mut d.security.keystore)),
+    set("ssl.keystore.password", "", |d, v| v.text(&mut d.security.keystore_password)),
+    set("ssl.keystore.certificate.chain", "", |d, v| v.text(&mut d.security.chain_pem)),
+    set("ssl.keystore.key", "", |d, v| v.text(&mut d.security.key_pem)),
+    set("ssl.certificate.location", "", |d, v| v.text(&mut d.security.chain_file)),
+    set("ssl.key.location", "", |d, v| v.text(&mut d.security.key_file)),
+    set("ssl.key.password", "", |d, v| v.text(&mut d.security.key_password)),
+    alias("ssl.certificate.pem", "ssl.keystore.certificate.chain"),
+    alias("ssl.key.pem", "ssl.keystore.key"),
+    set("ssl.enabled.protocols", "", |d, v| v.tls_versions(&mut d.security.tls13_only)),
+    set("ssl.endpoint.identification.algorithm", "https", |d, v| {
+        v.choice(&mut d.security.any_host, &[("https", false), ("", true), ("none", true)])
+    }),
+    only("ssl.cipher.suites", "", "the suites are those that rustls holds to be safe"),
+    only("enable.ssl.certificate.verification", "true", "a broker is always recognised by its certificate"),
     only("interceptor.classes", "", "interceptors are missing"),
     only("config.providers", "", "resolve the values before they come here"),
     // The producer.
@@ -233,13 +264,8 @@ pub(super) const KEYS: &[Key] = &[
 const NOT_YET: &[(&str, &[&str])] = &[
     ("share groups are missing", &["share.acknowledgement.mode", "share.acquire.mode"]),
     (
-        "SASL is missing",
+        "the program gives tokens, by Sasl::oauth_bearer, and Kerberos is not there",
         &[
-            "sasl.mechanism",
-            "sasl.mechanisms",
-            "sasl.username",
-            "sasl.password",
-            "sasl.jaas.config",
             "sasl.login.connect.timeout.ms",
             "sasl.login.read.timeout.ms",
             "sasl.login.retry.backoff.ms",
@@ -292,37 +318,15 @@ const NOT_YET: &[(&str, &[&str])] = &[
             "sasl.oauthbearer.allow.unverified.issuer",
         ],
     ),
-    (
-        "TLS is missing",
-        &[
-            "ssl.protocol",
-            "ssl.enabled.protocols",
-            "ssl.cipher.suites",
-            "ssl.keystore.type",
-            "ssl.keystore.location",
-            "ssl.keystore.password",
-            "ssl.keystore.key",
-            "ssl.keystore.certificate.chain",
-            "ssl.key.password",
-            "ssl.key.location",
-            "ssl.key.pem",
-            "ssl.certificate.location",
-            "ssl.certificate.pem",
-            "ssl.ca.location",
-            "ssl.ca.pem",
-            "ssl.crl.location",
-            "ssl.truststore.type",
-            "ssl.truststore.location",
-            "ssl.truststore.password",
-            "ssl.truststore.certificates",
-            "ssl.endpoint.identification.algorithm",
-            "enable.ssl.certificate.verification",
-        ],
-    ),
+    ("lists of revoked certificates are not read", &["ssl.crl.location"]),
 ];
 
 /// Names without an effect here, with the reason.
 const IGNORED: &[(&str, &[&str])] = &[
+    (
+        "the content of a file tells its form, and both sides agree on the newest version of TLS",
+        &["ssl.keystore.type", "ssl.truststore.type", "ssl.protocol"],
+    ),
     (
         "only a Java virtual machine can honour it",
         &[

@@ -61,6 +61,7 @@ mod problem;
 mod producer;
 mod properties;
 mod protocol;
+mod security;
 #[cfg(test)]
 mod tests;
 

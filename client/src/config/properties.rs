@@ -16,6 +16,7 @@ use super::keys::{self, KEYS, Key, Known, Rule};
 use super::nearest::{nearest_key, nearest_value};
 use super::problem::{ConfigError, Findings};
 use super::producer::level_key;
+use super::security::Written;
 use super::{ClientBuilder, ClientConfig, ConsumerConfig, PartitionerChoice, ProducerConfig, Reset, When};
 use crate::error::Error;
 
@@ -32,6 +33,7 @@ pub(super) struct Draft {
     pub(super) ignore_keys: bool,
     pub(super) auto_commit: bool,
     pub(super) auto_commit_interval: Duration,
+    pub(super) security: Written,
     found: Findings,
 }
 
@@ -156,6 +158,7 @@ impl Draft {
     fn finish(mut self, given: &Given) -> Result<ClientBuilder, ConfigError> {
         self.settle_compression(given);
         self.settle_commit(given);
+        self.client.security = std::mem::take(&mut self.security).settle(&mut self.found);
         self.producer.idempotence_named = given.contains_key("enable.idempotence");
         self.producer.transaction_timeout_named = given.contains_key("transaction.timeout.ms");
         self.producer.delivery_timeout_named = given.contains_key("delivery.timeout.ms");
@@ -274,6 +277,20 @@ impl Value<'_> {
     /// A name; an empty one counts as not set, as in Java.
     pub(super) fn name(self, field: &mut Option<Str>) -> Result<(), ConfigError> {
         *field = Some(Str::from(self.text)).filter(|name| !name.is_empty());
+        Ok(())
+    }
+
+    pub(super) fn text(self, field: &mut String) -> Result<(), ConfigError> {
+        self.text.clone_into(field);
+        Ok(())
+    }
+
+    pub(super) fn tls_versions(self, only_13: &mut bool) -> Result<(), ConfigError> {
+        let named: Vec<_> = self.items().collect();
+        if named.iter().any(|name| !["TLSv1.2", "TLSv1.3"].contains(name)) || !named.contains(&"TLSv1.3") {
+            return Err(self.bad("TLSv1.3, or TLSv1.2,TLSv1.3"));
+        }
+        *only_13 = named.len() == 1;
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use ottla_protocol::records::Compression;
 
 use super::keys::{self, KEYS, Rule};
 use super::*;
-use crate::Error;
+use crate::{Error, Sasl, SecurityProtocol};
 
 mod defaults;
 mod goals;
@@ -235,8 +235,8 @@ fn a_setting_under_two_names_is_a_contradiction() {
 #[test]
 fn all_problems_are_reported_at_once() {
     check_refused(
-        &[("ack", "all"), ("linger.ms", "-1"), ("sasl.mechanism", "PLAIN")],
-        &["3 problems", "unknown key ack", "linger.ms is -1", "sasl.mechanism is not supported yet"],
+        &[("ack", "all"), ("linger.ms", "-1"), ("ssl.crl.location", "x")],
+        &["3 problems", "unknown key ack", "linger.ms is -1", "ssl.crl.location is not supported yet"],
     );
 }
 
@@ -308,9 +308,10 @@ fn a_misspelt_value_gets_its_suggestion() {
 #[test]
 fn what_is_not_built_yet_is_refused_and_says_so() {
     for (key, value) in [
-        ("security.protocol", "SASL_SSL"),
-        ("sasl.mechanism", "PLAIN"),
-        ("ssl.truststore.location", "/tmp/x.jks"),
+        ("sasl.kerberos.keytab", "alice.keytab"),
+        ("ssl.crl.location", "revoked.pem"),
+        ("ssl.cipher.suites", "TLS_AES_128_GCM_SHA256"),
+        ("enable.ssl.certificate.verification", "false"),
         ("share.acquire.mode", "record_limit"),
         ("interceptor.classes", "com.example.Audit"),
         ("enable.metrics.push", "true"),
@@ -457,14 +458,42 @@ fn a_pair_of_what_is_not_there_is_refused_by_the_first_of_them() {
 /// Rule 16.
 #[test]
 fn credentials_never_travel_because_a_setting_was_overlooked() {
-    for protocol in ["SASL_PLAINTEXT", "SASL_SSL", "SSL"] {
-        check_refused(&[("security.protocol", protocol)], &["security.protocol is not supported yet"]);
+    let login = [("sasl.mechanism", "PLAIN"), ("sasl.username", "alice"), ("sasl.password", "hunter2")];
+    let with = |protocol: &[(&'static str, &'static str)]| [&login[..], protocol].concat();
+    for protocol in [&[][..], &[("security.protocol", "PLAINTEXT")], &[("security.protocol", "SSL")]] {
+        check_refused(&with(protocol), &["security.protocol and sasl.mechanism", "is without a login"]);
     }
-    for key in
-        ["sasl.mechanism", "sasl.jaas.config", "sasl.username", "ssl.endpoint.identification.algorithm"]
-    {
-        check_refused(&[(key, "")], &[&format!("{key} is not supported yet")]);
-    }
+    check_accepted(&with(&[("security.protocol", "SASL_PLAINTEXT")]));
+    check_accepted(&with(&[("security.protocol", "sasl_ssl")]));
+    check_refused(&[("ssl.ca.location", "ca.pem")], &["PLAINTEXT is without TLS"]);
+    check_refused(&[("ssl.endpoint.identification.algorithm", "")], &["PLAINTEXT is without TLS"]);
+    check_refused(&[("security.protocol", "SASL_SSL")], &["Kerberos is not there"]);
+    check_refused(&[("sasl.mechanism", "PLAIN")], &["sasl.jaas.config is not set"]);
+    let typed = || ClientBuilder::default().bootstrap("a:1").sasl(Sasl::plain("alice", "hunter2"));
+    let error = typed().build().expect_err("it must be named").to_string();
+    assert!(error.contains("use TLS, or name SASL_PLAINTEXT") && !error.contains("hunter2"), "{error}");
+    typed().security_protocol(SecurityProtocol::SaslPlaintext).build().expect("it is named");
+    let error =
+        ClientBuilder::default().bootstrap("a:1").security_protocol(SecurityProtocol::SaslPlaintext).build();
+    assert!(error.expect_err("nobody is to log in").to_string().contains("sasl.jaas.config is not set"));
+}
+
+#[test]
+fn the_module_of_a_login_must_be_that_of_its_mechanism() {
+    let module =
+        "org.apache.kafka.common.security.plain.PlainLoginModule required username=\"a\" password=\"b\";";
+    let file = |mechanism| {
+        [("security.protocol", "SASL_SSL"), ("sasl.mechanism", mechanism), ("sasl.jaas.config", module)]
+    };
+    check_accepted(&file("PLAIN"));
+    check_refused(&file("SCRAM-SHA-512"), &["PlainLoginModule is not the module of SCRAM-SHA-512"]);
+}
+
+#[test]
+fn a_server_may_be_named_with_the_protocol_in_front() {
+    let file = |server, protocol| [("bootstrap.servers", server), ("security.protocol", protocol)];
+    check_accepted(&file("SSL://a:1,ssl://b:2", "SSL"));
+    check_refused(&file("SSL://a:1", "PLAINTEXT"), &["only where it is that of security.protocol"]);
 }
 
 /// Rule 17.

@@ -415,9 +415,7 @@ impl<D: Ticket> Producer<D> {
             (_, Some(code @ ErrorCode::INVALID_TOPIC_EXCEPTION), _) => {
                 failed(ErrorKind::InvalidArgument, code)
             }
-            (_, _, Some(e)) if e.kind() == ErrorKind::UnsupportedVersion => {
-                Refusal::Failed(e.clone().with_outcome(Outcome::NotWritten))
-            }
+            (_, _, Some(e)) if e.needs_help() => Refusal::Failed(e.clone().with_outcome(Outcome::NotWritten)),
             _ => Refusal::Metadata,
         }
     }

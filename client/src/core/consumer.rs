@@ -406,6 +406,9 @@ impl Consumer {
 
     fn lost(&mut self, now: Instant, link: Link, cause: &Error) {
         self.cluster.lost(now, link, cause);
+        if cause.needs_help() && self.failures.iter().all(|failure| failure.lease.is_some()) {
+            self.failures.push_back(Failure { lease: None, error: cause.clone() });
+        }
         match link.lane {
             Lane::Fetch | Lane::Aside => {
                 self.fetch.lost(link, &mut self.positions);

@@ -10,7 +10,9 @@ use bytes::{Bytes, BytesMut};
 use ottla_protocol::api::{Request, Versions};
 use ottla_protocol::frame::{self, Frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
 
+use super::{handshake, login};
 use crate::config::ClientConfig;
 use crate::core::ask::version_for;
 use crate::error::{Error, ErrorKind};
@@ -22,11 +24,13 @@ pub(crate) struct Connection {
     pub(super) correlation_id: i32,
     pub(super) peer: Arc<str>,
     pub(super) versions: Versions,
-    config: Arc<ClientConfig>,
+    /// When the session must be renewed, if the broker ends it (KIP-368).
+    pub(super) renew_at: Option<Instant>,
+    pub(super) config: Arc<ClientConfig>,
 }
 
 impl Connection {
-    /// Connects, and learns which versions the broker speaks; all within `timeout`.
+    /// Connects, secures the connection, learns which versions the broker speaks, and logs in; all within `timeout`.
     pub(crate) async fn open(
         world: &dyn World,
         config: Arc<ClientConfig>,
@@ -35,18 +39,43 @@ impl Connection {
         timeout: Duration,
     ) -> Result<Self, Error> {
         let peer: Arc<str> = format!("{host}:{port}").into();
-        let deadline = tokio::time::Instant::now() + timeout;
+        let deadline = Instant::now() + timeout;
         let late =
             |what: &str| Error::new(ErrorKind::Connect, format!("no {what} {peer} within {timeout:.1?}"));
-        let connect = tokio::time::timeout_at(deadline, world.connect(host, port)).await;
+        let connect = timeout_at(deadline, world.connect(host, port)).await;
         let stream = connect.map_err(|_| late("connection to"))?.map_err(|e| {
             Error::new(ErrorKind::Connect, format!("cannot connect to {peer}: {e}")).with_source(e)
         })?;
+        let secured = timeout_at(deadline, secure(&config, host, &peer, stream)).await;
+        let stream = secured.map_err(|_| late("TLS handshake with"))??;
         let (inbox, versions) = (BytesMut::new(), Versions::default());
-        let mut this = Self { stream, inbox, correlation_id: 0, peer: peer.clone(), versions, config };
-        let shake = tokio::time::timeout_at(deadline, super::handshake::api_versions(&mut this)).await;
+        let mut this =
+            Self { stream, inbox, correlation_id: 0, peer: peer.clone(), versions, renew_at: None, config };
+        let shake = timeout_at(deadline, handshake::api_versions(&mut this)).await;
         this.versions = shake.map_err(|_| late("Kafka answer from"))??;
+        timeout_at(deadline, this.login(world)).await.map_err(|_| late("end of the login at"))??;
         Ok(this)
+    }
+
+    /// Proves who we are, where that is configured: on a new connection, and again when its session is to end.
+    pub(super) async fn login(&mut self, world: &dyn World) -> Result<(), Error> {
+        let config = self.config.clone();
+        if let Some(sasl) = &config.security.sasl {
+            self.renew_at = login::login(self, sasl, world).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the session is to be renewed before the connection is used again.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.renew_at.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Renews the session.
+    pub(crate) async fn renew(&mut self, world: &dyn World, timeout: Duration) -> Result<(), Error> {
+        let late = || Error::new(ErrorKind::Timeout, format!("no end of the login at {}", self.peer));
+        let late = late();
+        tokio::time::timeout(timeout, self.login(world)).await.map_err(|_| late)?
     }
 
     /// The highest version of `R` that both sides have.
@@ -62,14 +91,18 @@ impl Connection {
         request: &R,
         timeout: Duration,
     ) -> Result<R::Response, Error> {
-        let version = self.version::<R>()?;
         let peer = self.peer.clone();
         let late = || {
             Error::new(ErrorKind::Timeout, format!("no answer to {} from {peer} within {timeout:?}", R::NAME))
         };
-        let answer = tokio::time::timeout(timeout, self.exchange(request, version)).await;
-        let body = answer.map_err(|_| late())??;
-        frame::decode(body, version, version >= R::FLEXIBLE).map_err(|e| undecodable(&peer, R::NAME, e))
+        tokio::time::timeout(timeout, self.ask(request)).await.map_err(|_| late())?
+    }
+
+    /// As [`call`](Self::call), for as long as the caller waits.
+    pub(super) async fn ask<R: Request>(&mut self, request: &R) -> Result<R::Response, Error> {
+        let version = self.version::<R>()?;
+        let body = self.exchange(request, version).await?;
+        frame::decode(body, version, version >= R::FLEXIBLE).map_err(|e| undecodable(&self.peer, R::NAME, e))
     }
 
     /// Sends a request in a given version, and returns the body of its answer.
@@ -113,15 +146,50 @@ impl Connection {
     }
 }
 
+/// How a listener for TLS answers what is not TLS: an alert of version 3.
+const TLS_ALERT: [u8; 2] = [21, 3];
+
 /// The next whole frame, if it is there.
 pub(super) fn take_frame(inbox: &mut BytesMut, max: usize, peer: &str) -> Result<Option<Bytes>, Error> {
+    let hint = if inbox.starts_with(&TLS_ALERT) { "; it may want TLS (security.protocol)" } else { "" };
     frame::next_frame(inbox, max).map_err(|e| {
-        Error::new(ErrorKind::Protocol, format!("{peer} does not speak the Kafka protocol: {e}"))
+        Error::new(ErrorKind::Protocol, format!("{peer} does not speak the Kafka protocol: {e}{hint}"))
             .with_source(e)
     })
 }
 
+#[cfg(feature = "_tls")]
+async fn secure(
+    config: &ClientConfig,
+    host: &str,
+    peer: &str,
+    stream: Box<dyn Stream>,
+) -> Result<Box<dyn Stream>, Error> {
+    let Some(trust) = &config.security.trust else { return Ok(stream) };
+    trust.wrap(host, stream).await.map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::UnexpectedEof => {
+            let message = format!("{peer} hung up during the TLS handshake: is it a PLAINTEXT listener?");
+            Error::new(ErrorKind::Connect, message).with_source(cause)
+        }
+        _ => lost(peer, cause),
+    })
+}
+
+#[cfg(not(feature = "_tls"))]
+async fn secure(
+    _: &ClientConfig,
+    _: &str,
+    _: &str,
+    stream: Box<dyn Stream>,
+) -> Result<Box<dyn Stream>, Error> {
+    Ok(stream)
+}
+
 pub(super) fn lost(peer: &str, cause: std::io::Error) -> Error {
+    #[cfg(feature = "_tls")]
+    if let Some((kind, advice)) = crate::security::explain(&cause) {
+        return Error::new(kind, format!("{peer}: {advice}")).with_source(cause);
+    }
     Error::new(ErrorKind::Connect, format!("connection to {peer} lost: {cause}")).with_source(cause)
 }
 

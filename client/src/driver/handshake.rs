@@ -1,6 +1,6 @@
 //! The first words on a connection: which versions does the broker speak? (KIP-35, KIP-511)
 //!
-//! It owns the one place where a driver reads an answer. Invariant: it ends; a broker that refuses our version is asked
+//! Beside the login it is the one place where a driver reads an answer. Invariant: it ends; a broker that refuses our version is asked
 //! once more in the version that it names, or in the oldest.
 
 use ottla_protocol::api::{Request, Versions};

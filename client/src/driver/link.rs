@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use ottla_protocol::api::ApiKey;
+use ottla_protocol::api::{ApiKey, Versions};
 use ottla_protocol::frame::{self, Frame};
 use ottla_protocol::records::Compressor;
 use parking_lot::Mutex;
@@ -30,7 +30,7 @@ use crate::config::ClientConfig;
 use crate::core::ask::Decode;
 use crate::core::{Answer, Input, Link, Machine, Request, Work};
 use crate::error::{Error, ErrorKind};
-use crate::world::{Stream, pause};
+use crate::world::{self, Stream, pause};
 
 /// How many pieces of a frame one write is given; the next write takes the rest.
 const SLICES_AT_ONCE: usize = 64;
@@ -51,6 +51,7 @@ pub(super) struct Io<M: Machine> {
     config: Arc<ClientConfig>,
     link: Link,
     peer: Arc<str>,
+    versions: Versions,
     stream: Box<dyn Stream>,
     inbox: BytesMut,
     frame: Frame,
@@ -66,6 +67,10 @@ pub(super) struct Io<M: Machine> {
     write_deadline: Option<Instant>,
     /// Why it has ended, so that nobody polls it any more.
     over: Option<Error>,
+    /// When the session must be renewed (KIP-368): then nothing new is sent, and what is out is waited for.
+    renew_at: Option<tokio::time::Instant>,
+    /// The session is being renewed, which has the stream.
+    renewal: Option<world::Work<Result<Connection, Error>>>,
 }
 
 impl<M: Machine> Io<M> {
@@ -75,12 +80,13 @@ impl<M: Machine> Io<M> {
         link: Link,
         connection: Connection,
     ) -> Self {
-        let Connection { stream, inbox, correlation_id, peer, .. } = connection;
+        let Connection { stream, inbox, correlation_id, peer, renew_at, versions, .. } = connection;
         Self {
             shared,
             config,
             link,
             peer,
+            versions,
             stream,
             inbox,
             frame: Frame::default(),
@@ -93,6 +99,8 @@ impl<M: Machine> Io<M> {
             used: now(),
             write_deadline: None,
             over: None,
+            renew_at,
+            renewal: None,
         }
     }
 
@@ -144,19 +152,26 @@ impl<M: Machine> Io<M> {
     /// Ready with `Ok` after each piece of work taken; the caller may let others run in between.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
+            ready!(self.poll_renewal(cx)?);
             self.read(cx)?;
-            if self.written < self.frame.len() {
+            if !self.frame.is_empty() {
                 match self.write(cx)? {
                     Poll::Ready(()) => continue,
                     Poll::Pending => {
-                        if self.shared.is_stopped() {
-                            return Poll::Ready(Err(Error::new(ErrorKind::Closed, "closed")));
-                        }
-                        self.shared.busy(self.link, cx);
+                        self.attend_to_nothing(cx)?;
                         ready!(self.wait(cx, None)?);
                         continue;
                     }
                 }
+            }
+            if self.renew_at.is_some_and(|at| at.into_std() <= now()) {
+                if self.sent.is_empty() {
+                    self.renew();
+                } else {
+                    self.attend_to_nothing(cx)?;
+                    ready!(self.wait(cx, None)?);
+                }
+                continue;
             }
             match self.shared.next(self.link, cx) {
                 Next::Work(work) => return Poll::Ready(self.take(work)),
@@ -164,6 +179,48 @@ impl<M: Machine> Io<M> {
                 Next::Sleep(alarm) => ready!(self.wait(cx, alarm)?),
             }
         }
+    }
+
+    /// Only the end of everything is to wake the link while it has its hands full.
+    fn attend_to_nothing(&self, cx: &mut Context<'_>) -> Result<(), Error> {
+        if self.shared.is_stopped() {
+            return Err(Error::new(ErrorKind::Closed, "closed"));
+        }
+        self.shared.busy(self.link, cx);
+        Ok(())
+    }
+
+    /// Lends the stream to a login; nothing else is on its way.
+    fn renew(&mut self) {
+        let mut connection = Connection {
+            stream: std::mem::replace(&mut self.stream, Box::new(tokio::io::empty())),
+            inbox: std::mem::take(&mut self.inbox),
+            correlation_id: self.correlation_id,
+            peer: self.peer.clone(),
+            versions: self.versions.clone(),
+            renew_at: None,
+            config: self.config.clone(),
+        };
+        let (world, limit) = (self.shared.world.clone(), self.config.socket_setup_timeout);
+        self.renewal = Some(Box::pin(async move {
+            connection.renew(&*world, limit).await?;
+            tracing::debug!("the session is renewed");
+            Ok(connection)
+        }));
+    }
+
+    fn poll_renewal(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Some(renewal) = &mut self.renewal else { return Poll::Ready(Ok(())) };
+        let Poll::Ready(renewed) = renewal.as_mut().poll(cx) else {
+            self.attend_to_nothing(cx)?;
+            return Poll::Pending;
+        };
+        self.renewal = None;
+        let Connection { stream, inbox, correlation_id, renew_at, .. } = renewed?;
+        (self.stream, self.inbox) = (stream, inbox);
+        (self.correlation_id, self.renew_at) = (correlation_id, renew_at);
+        self.used = now();
+        Poll::Ready(Ok(()))
     }
 
     /// Reads what is there, and tells the machine all of its answers at once.
@@ -282,6 +339,8 @@ impl<M: Machine> Io<M> {
             }
             self.written += n;
         }
+        // A stream that encrypts may hold back what it took.
+        ready!(Pin::new(&mut self.stream).poll_flush(cx)).map_err(|e| lost(&self.peer, e))?;
         // The batches of the frame are given back: what is acknowledged may be used again.
         self.frame.clear();
         self.written = 0;
@@ -310,7 +369,11 @@ impl<M: Machine> Io<M> {
             if alarm.is_some_and(|at| at <= now) {
                 return Poll::Ready(Ok(()));
             }
-            let first = answer_by.unwrap_or(idle).min(alarm.unwrap_or(idle));
+            let renewal = self.renew_at.map(|at| at.into_std()).filter(|_| self.sent.is_empty());
+            if renewal.is_some_and(|at| at <= now) {
+                return Poll::Ready(Ok(()));
+            }
+            let first = answer_by.unwrap_or(idle).min(alarm.unwrap_or(idle)).min(renewal.unwrap_or(idle));
             if self.timer.is_elapsed() || self.timer.deadline().into_std() > first {
                 self.timer.as_mut().reset(first.into());
             }

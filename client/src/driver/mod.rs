@@ -7,5 +7,6 @@
 pub(crate) mod connection;
 pub(crate) mod handshake;
 pub(crate) mod link;
+mod login;
 pub(crate) mod shared;
 pub(crate) mod supervisor;

@@ -4,9 +4,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line tool speaks on both
 
 use ottla_integration_tests::backend::Backend;
+use ottla_integration_tests::doors::{self, Door, Mechanism};
 use ottla_integration_tests::judge::{self, Judge};
 use ottla_integration_tests::kafka::{KafkaCluster, Settings};
-use ottla_integration_tests::scenarios::matching;
+use ottla_integration_tests::scenarios::{Scenario, matching};
 use ottla_integration_tests::{Failure, ensure, fail};
 use std::process::{Child, Command, ExitCode};
 use std::sync::Arc;
@@ -16,11 +17,13 @@ use tokio::time::{Instant, sleep, timeout};
 const SCENARIO_LIMIT: Duration = Duration::from_secs(180);
 
 const HELP: &str = "\
-on-kafka [--version 4.4.0] [--nodes 1] [--set KEY=VALUE]... and one of
+on-kafka [--version 4.4.0] [--nodes 1] [--tls] [--sasl] [--acl] [--set KEY=VALUE]... and one of
     [--only FILTER] [--seed 1]  run the scenarios (whose name holds FILTER) and end with 'N passed, M failed'
     [--chaos N] -- COMMAND ...  run COMMAND, {brokers} replaced; kill and restart a node N times meanwhile
     [--storm N] -- COMMAND ...  the same; kill or pause one node after the other, N times
     --keep                      print the bootstrap servers and keep the nodes until Ctrl-C
+With --tls and --sasl the first scenario comes in by each door (TLS, mutual TLS, each mechanism of SASL with TLS and without),
+the others by one after the other; with --acl only these users may do anything.
 Fetches the jars by Maven, once a version; installs a JDK and Maven by apt if they are missing.";
 
 struct Options {
@@ -49,7 +52,14 @@ fn main() -> ExitCode {
 }
 
 fn options() -> Result<Option<Options>, Failure> {
-    let settings = Settings { version: "4.4.0".into(), nodes: 1, extra: Vec::new() };
+    let settings = Settings {
+        version: "4.4.0".into(),
+        nodes: 1,
+        tls: false,
+        sasl: false,
+        acl: false,
+        extra: Vec::new(),
+    };
     let mut options = Options {
         settings,
         only: String::new(),
@@ -69,8 +79,15 @@ fn options() -> Result<Option<Options>, Failure> {
         if word == "--help" {
             return Ok(None);
         }
-        if word == "--keep" {
-            options.keep = true;
+        let flag = match word.as_str() {
+            "--keep" => Some(&mut options.keep),
+            "--tls" => Some(&mut options.settings.tls),
+            "--sasl" => Some(&mut options.settings.sasl),
+            "--acl" => Some(&mut options.settings.acl),
+            _ => None,
+        };
+        if let Some(flag) = flag {
+            *flag = true;
             continue;
         }
         let Some(value) = words.next() else { fail!("{word} needs a value; see --help") };
@@ -117,32 +134,65 @@ async fn run(options: Options) -> Result<ExitCode, Failure> {
 /// One line a scenario; a failed one does not keep the others from running.
 async fn run_scenarios(cluster: Arc<KafkaCluster>, options: &Options) -> Result<ExitCode, Failure> {
     let (mut passed, mut failed) = (0, 0);
-    for (scenario, seed) in matching(&options.only).into_iter().zip(options.seed..) {
-        let started = Instant::now();
-        let backend = Backend::kafka(cluster.clone(), seed)?;
-        // A task of its own: a panic is this scenario's failure.
-        let ended = tokio::spawn(timeout(SCENARIO_LIMIT, (scenario.run)(backend.clone()))).await;
-        let failure = match ended {
-            Ok(Ok(result)) => result.err(),
-            Ok(Err(_)) => Some(Failure::new(format!("it did not end within {SCENARIO_LIMIT:?}"))),
-            Err(panic) => Some(panic.into()),
-        };
+    let mut tell = |name: &str, started: Instant, result: Result<(), Failure>| {
         let seconds = started.elapsed().as_secs_f64();
-        match failure {
-            None => {
+        match result {
+            Ok(()) => {
                 passed += 1;
-                println!("ok     {} ({seconds:.1} s)", scenario.name);
+                println!("ok     {name} ({seconds:.1} s)");
             }
-            Some(failure) => {
+            Err(failure) => {
                 failed += 1;
-                println!("FAILED {} ({seconds:.1} s): {failure}", scenario.name);
+                println!("FAILED {name} ({seconds:.1} s): {failure}");
             }
         }
-        // A scenario that failed in the middle of trouble may have left a node that is still starting.
-        backend.judge().wait_for_nodes(usize::from(cluster.nodes())).await?;
+    };
+    if options.settings.sasl {
+        let bootstrap = cluster.bootstrap_at(Door::Login(Mechanism::Plain, false));
+        for (what, sasl) in doors::false_logins() {
+            let started = Instant::now();
+            tell(&format!("refused: {what}"), started, doors::check_false_login(&bootstrap, sasl).await);
+        }
+    }
+    // Names are drawn from the seed, and the cluster outlives a scenario.
+    let mut seeds = options.seed..;
+    for (index, scenario) in matching(&options.only).into_iter().enumerate() {
+        for (door, seed) in doors_for(&cluster, index).into_iter().zip(&mut seeds) {
+            let started = Instant::now();
+            let result = run_scenario(&cluster, scenario, door, seed).await;
+            let by = if door == Door::Plaintext { String::new() } else { format!(" by {door}") };
+            tell(&format!("{}{by}", scenario.name), started, result);
+            // A scenario that failed in the middle of trouble may have left a node that is still starting.
+            let judge = Judge::new(judge::tcp(), &cluster.bootstrap())?;
+            judge.wait_for_nodes(usize::from(cluster.nodes())).await?;
+        }
     }
     println!("{passed} passed, {failed} failed");
     Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn run_scenario(
+    cluster: &Arc<KafkaCluster>,
+    scenario: &Scenario,
+    door: Door,
+    seed: u64,
+) -> Result<(), Failure> {
+    let backend = Backend::kafka(cluster.clone(), door, seed)?;
+    // A task of its own: a panic is this scenario's failure.
+    match tokio::spawn(timeout(SCENARIO_LIMIT, (scenario.run)(backend))).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => fail!("it did not end within {SCENARIO_LIMIT:?}"),
+        Err(panic) => Err(panic.into()),
+    }
+}
+
+/// By which doors a scenario comes in: the first by each, so that none is left out, another by one.
+fn doors_for(cluster: &KafkaCluster, index: usize) -> Vec<Door> {
+    match cluster.doors() {
+        [] => vec![Door::Plaintext],
+        doors if index == 0 => doors.to_vec(),
+        doors => vec![doors[index % doors.len()]],
+    }
 }
 
 /// Runs the command to its end, beside the chaos that was asked for.

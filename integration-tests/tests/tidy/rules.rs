@@ -119,7 +119,7 @@ const FLOORS: &[Floor] = &[
     },
     Floor {
         below: "client/src/driver/",
-        except: &["client/src/driver/handshake.rs"],
+        except: &["client/src/driver/handshake.rs", "client/src/driver/login.rs"],
         tokens: &["ottla_protocol::messages", "messages::"],
         instead: "a driver never looks inside a message: hand it to the machine",
     },

@@ -1,0 +1,236 @@
+//! The doors of a secured cluster: its listeners, its users, and the certificates that both sides show.
+//!
+//! Owns what Apache Kafka is told of them and how a client comes in by each. It knows no process and no scenario.
+
+use crate::{Failure, ensure, fail};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ottla::{ClientBuilder, ErrorKind, Payload, Sasl, SecurityProtocol, Tls, Token};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::timeout;
+
+const USER: &str = "alice";
+const PASSWORD: &str = "alice-secret";
+/// Short, so that each connection of a scenario logs in again several times (KIP-368).
+const SESSION_MS: u32 = 5_000;
+
+/// The deadlines of these calls are a minute.
+const REFUSED_WITHIN: Duration = Duration::from_secs(20);
+
+/// The listener that needs nothing, for the nodes among themselves and for the judge.
+pub const PLAINTEXT: &str = "PLAINTEXT";
+
+/// How a client comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Everybody may, and everybody may listen.
+    Plaintext,
+    /// TLS, and nobody is asked who he is.
+    Ssl,
+    /// TLS, with a certificate on either side.
+    MutualTls,
+    /// A login by a mechanism, with TLS or without.
+    Login(Mechanism, bool),
+}
+
+/// How a client logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// Name and password.
+    Plain,
+    /// SCRAM-SHA-256.
+    Scram256,
+    /// SCRAM-SHA-512.
+    Scram512,
+    /// A token, unsigned.
+    OAuthBearer,
+}
+
+const MECHANISMS: [Mechanism; 4] =
+    [Mechanism::Plain, Mechanism::Scram256, Mechanism::Scram512, Mechanism::OAuthBearer];
+
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Door::Login(mechanism, _) => write!(f, "{} {mechanism:?}", self.listener()),
+            _ => f.pad(self.listener()),
+        }
+    }
+}
+
+impl Door {
+    /// The doors that a cluster with these kinds of security has besides the plain one.
+    pub fn all(tls: bool, sasl: bool) -> Vec<Door> {
+        let mut doors = Vec::new();
+        if tls {
+            doors.extend([Door::Ssl, Door::MutualTls]);
+        }
+        if sasl {
+            doors.extend(MECHANISMS.map(|mechanism| Door::Login(mechanism, false)));
+        }
+        if tls && sasl {
+            doors.extend(MECHANISMS.map(|mechanism| Door::Login(mechanism, true)));
+        }
+        doors
+    }
+
+    /// The listener behind which it is.
+    pub fn listener(self) -> &'static str {
+        match self {
+            Door::Plaintext => PLAINTEXT,
+            Door::Ssl => "SSL",
+            Door::MutualTls => "MTLS",
+            Door::Login(_, false) => "SASL_PLAINTEXT",
+            Door::Login(_, true) => "SASL_SSL",
+        }
+    }
+
+    /// Settings of a client that comes in by this door. `certificates` is where [`issue`] has put them.
+    pub fn enter(self, builder: ClientBuilder, certificates: &Path) -> ClientBuilder {
+        let tls = || Tls::new().roots_file(certificates.join("ca.pem"));
+        match self {
+            Door::Plaintext => builder,
+            Door::Ssl => builder.tls(tls()),
+            Door::MutualTls => builder.tls(tls().identity_file(certificates.join("client.pem"))),
+            Door::Login(mechanism, true) => builder.sasl(mechanism.sasl()).tls(tls()),
+            Door::Login(mechanism, false) => {
+                builder.sasl(mechanism.sasl()).security_protocol(SecurityProtocol::SaslPlaintext)
+            }
+        }
+    }
+}
+
+impl Mechanism {
+    fn sasl(self) -> Sasl {
+        match self {
+            Mechanism::Plain => Sasl::plain(USER, PASSWORD),
+            Mechanism::Scram256 => Sasl::scram_sha_256(USER, PASSWORD),
+            Mechanism::Scram512 => Sasl::scram_sha_512(USER, PASSWORD),
+            Mechanism::OAuthBearer => Sasl::oauth_bearer(|| async { unsigned_token() }),
+        }
+    }
+}
+
+/// Logins that every broker must refuse, each with what it is.
+pub fn false_logins() -> Vec<(&'static str, Sasl)> {
+    let expired = || async { token_until(SystemTime::now() - Duration::from_secs(3_600)) };
+    vec![
+        ("PLAIN with a wrong password", Sasl::plain(USER, "wrong")),
+        ("PLAIN with an unknown user", Sasl::plain("nobody", PASSWORD)),
+        ("SCRAM-SHA-256 with a wrong password", Sasl::scram_sha_256(USER, "wrong")),
+        ("SCRAM-SHA-512 with a wrong password", Sasl::scram_sha_512(USER, "wrong")),
+        ("SCRAM-SHA-512 with an unknown user", Sasl::scram_sha_512("nobody", PASSWORD)),
+        ("a delegation token that nobody has issued", Sasl::delegation_token("token", "hmac")),
+        ("OAUTHBEARER with an expired token", Sasl::oauth_bearer(expired)),
+        ("OAUTHBEARER with what is no token", Sasl::oauth_bearer(|| async { Ok(Token::new("no token")) })),
+    ]
+}
+
+/// What only a broker for tests believes.
+fn unsigned_token() -> Result<Token, ottla::TokenError> {
+    token_until(SystemTime::now() + Duration::from_secs(600))
+}
+
+fn token_until(end: SystemTime) -> Result<Token, ottla::TokenError> {
+    let end = end.duration_since(UNIX_EPOCH)?.as_secs();
+    let claims = format!(r#"{{"sub":"{USER}","iat":{},"exp":{end}}}"#, end - 600);
+    let [header, claims] = [r#"{"alg":"none"}"#, &claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+    Ok(Token::new(format!("{header}.{claims}.")))
+}
+
+/// Tries a login that is false: whoever uses the client learns it at once, by whatever he called, without the secret.
+pub async fn check_false_login(bootstrap: &str, sasl: Sasl) -> Result<(), Failure> {
+    let client = ottla::Client::builder().bootstrap(bootstrap).sasl(sasl);
+    let client = client.security_protocol(SecurityProtocol::SaslPlaintext).build()?;
+    let check = |what: &str, error: Option<ottla::Error>| {
+        let Some(error) = error else { fail!("{what}: the login was believed") };
+        let text = format!("{error} {error:?}");
+        ensure!(error.kind() == ErrorKind::Authentication, "{what} is told {error:?}");
+        ensure!(!text.contains("wrong") && !text.contains("hmac"), "{what} is told the secret: {text}");
+        Ok(())
+    };
+    let calls = async {
+        check("admin", client.admin().describe_cluster().await.err())?;
+        let producer = client.producer().build()?;
+        check("producer", producer.topic("any").send(Payload::value(b"v")).await.err())?;
+        let mut consumer = client.consumer().group("any").subscribe(["any"]).build()?;
+        check("consumer", consumer.recv().await.err())
+    };
+    timeout(REFUSED_WITHIN, calls).await?
+}
+
+/// Makes an authority and a certificate of it for each side: `ca.pem`, `server.pem`, `client.pem`.
+pub fn issue(directory: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(directory)?;
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.distinguished_name.push(DnType::CommonName, "ottla's tests");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
+    fs::write(directory.join("ca.pem"), authority.pem())?;
+    for (name, purpose) in
+        [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)]
+    {
+        let mut params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()])?;
+        params.distinguished_name.push(DnType::CommonName, if name == "client" { USER } else { name });
+        params.extended_key_usages = vec![purpose];
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &authority)?;
+        let identity = format!("{}{}", key.serialize_pem(), certificate.pem());
+        fs::write(directory.join(format!("{name}.pem")), identity)?;
+    }
+    Ok(())
+}
+
+/// What `kafka.tools.StorageTool format` is told of the users.
+pub fn scram_users() -> Vec<String> {
+    let user = |hash| ["--add-scram".into(), format!("SCRAM-SHA-{hash}=[name={USER},password={PASSWORD}]")];
+    [256, 512].into_iter().flat_map(user).collect()
+}
+
+/// The settings of a node with these doors.
+pub fn properties(doors: &[Door], acl: bool, certificates: &Path) -> String {
+    let mut text = String::new();
+    let mut set = |key: &str, value: &str| {
+        let _ = writeln!(text, "{key}={value}");
+    };
+    let file = |name: &str| -> PathBuf { certificates.join(name) };
+    set("ssl.keystore.type", "PEM");
+    set("ssl.keystore.location", &file("server.pem").to_string_lossy());
+    set("ssl.truststore.type", "PEM");
+    set("ssl.truststore.location", &file("ca.pem").to_string_lossy());
+    set("listener.name.mtls.ssl.client.auth", "required");
+    set("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER");
+    let modules = [
+        ("plain", format!("plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";")),
+        ("scram-sha-256", "scram.ScramLoginModule required;".into()),
+        ("scram-sha-512", "scram.ScramLoginModule required;".into()),
+        (
+            "oauthbearer",
+            "oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"node\";".into(),
+        ),
+    ];
+    let mut listeners: Vec<_> = doors.iter().map(|door| door.listener().to_ascii_lowercase()).collect();
+    listeners.dedup();
+    for listener in listeners.iter().filter(|listener| listener.starts_with("sasl")) {
+        for (mechanism, module) in &modules {
+            let key = format!("listener.name.{listener}.{mechanism}");
+            let module = format!("org.apache.kafka.common.security.{module}");
+            set(&format!("{key}.sasl.jaas.config"), &module);
+            set(&format!("{key}.connections.max.reauth.ms"), &SESSION_MS.to_string());
+        }
+    }
+    if acl {
+        set("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer");
+        set("super.users", &format!("User:ANONYMOUS;User:{USER};User:CN={USER}"));
+        set("allow.everyone.if.no.acl.found", "false");
+    }
+    text
+}
