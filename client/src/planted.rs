@@ -36,11 +36,17 @@ pub enum Defect {
     StaleFetch,
     /// An error of OffsetFetch counts as "no offset": the reset policy jumps in (C6).
     ErrorIsNoOffset,
+    /// A partition is reported as given up before what is finished of it is committed (C3, KIP-848).
+    GoneTooSoon,
+    /// A member that is fenced keeps its partitions, which others get (C5, KIP-848).
+    KeptWhenFenced,
+    /// Offsets are asked for and committed under the epoch before (L2, KIP-848).
+    StaleEpoch,
 }
 
 #[cfg(feature = "unstable-world")]
 impl Defect {
-    /// All of them, in the order of their declaration.
+    /// Those that scenarios catch, in the order of their declaration. The others are caught by the machines alone.
     pub const ALL: &'static [Defect] = &[
         Defect::LostWakeUp,
         Defect::SequenceReused,

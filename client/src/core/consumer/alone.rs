@@ -1,9 +1,12 @@
 //! Consumers' machines alone: no runtime, no bytes on a wire, no clock but a number; many seeds a second.
 //!
-//! A toy broker keeps a classic group and its offsets by Kafka's rules, and a seeded dice decides what happens next: records,
-//! answers, lost connections, members that crash, leave and come, time. C1 to C6 are judged as it goes; at the end everything
+//! A toy broker keeps a group, classic or of KIP-848, and its offsets by Kafka's rules, and a seeded dice decides what
+//! happens next: records, answers, lost connections, members that crash, leave and come, time. C1 to C6 are judged as it goes; at the end everything
 //! heals, and every record must have been delivered and committed.
 #![allow(clippy::print_stdout, reason = "says how many seeds ran")]
+
+mod classic;
+mod modern;
 
 use std::collections::BTreeSet;
 
@@ -21,6 +24,8 @@ use crate::core::backoff::Random;
 use crate::core::positions::Chunk;
 use crate::core::seeds::run_seeds;
 
+use classic::{Peer, Phase};
+
 const MEMBERS: usize = 3;
 const PARTITIONS: i32 = 4;
 const TOPIC_ID: Uuid = Uuid(77);
@@ -28,141 +33,6 @@ const SESSION: Duration = Duration::from_secs(6);
 
 /// Where an answer goes: the member and its life, and the link.
 type From = (usize, u32, Link);
-
-#[derive(Clone, Copy, PartialEq)]
-enum Phase {
-    Joining,
-    Syncing,
-    Stable,
-}
-
-/// A member as the group sees it.
-struct Enrolled {
-    seen: Instant,
-    subscription: JoinGroupProtocol,
-    joining: Option<From>,
-    syncing: Option<From>,
-}
-
-/// A coordinator of one classic group, and a log for each partition.
-struct Peer {
-    phase: Phase,
-    generation: i32,
-    next_member: u32,
-    members: BTreeMap<Str, Enrolled>,
-    leader: Str,
-    shares: BTreeMap<Str, Bytes>,
-    committed: BTreeMap<i32, i64>,
-    ends: Vec<i64>,
-}
-
-impl Peer {
-    fn rebalance(&mut self, out: &mut Vec<(From, Answer)>) {
-        self.phase = Phase::Joining;
-        for member in self.members.values_mut() {
-            let error_code = ErrorCode::REBALANCE_IN_PROGRESS;
-            let answer = Answer::SyncGroup(SyncGroupResponse { error_code, ..Default::default() });
-            out.extend(member.syncing.take().map(|from| (from, answer)));
-        }
-    }
-
-    fn join(&mut self, now: Instant, from: From, request: &JoinGroupRequest, out: &mut Vec<(From, Answer)>) {
-        let mut id = request.member_id.clone();
-        if id.is_empty() {
-            self.next_member += 1;
-            id = format!("member-{}", self.next_member).as_str().into();
-        } else if !self.members.contains_key(&id) {
-            let error_code = ErrorCode::UNKNOWN_MEMBER_ID;
-            let answer = JoinGroupResponse { error_code, ..Default::default() };
-            return out.push((from, Answer::JoinGroup(answer)));
-        }
-        let subscription = request.protocols[0].clone();
-        self.members.insert(id, Enrolled { seen: now, subscription, joining: Some(from), syncing: None });
-        if self.phase != Phase::Joining {
-            self.rebalance(out);
-        }
-    }
-
-    /// All have joined, or those who have not had their time.
-    fn end_joining(&mut self, now: Instant, out: &mut Vec<(From, Answer)>) {
-        if self.phase != Phase::Joining || self.members.is_empty() {
-            return;
-        }
-        let late = |m: &Enrolled| m.joining.is_none() && m.seen + SESSION <= now;
-        self.members.retain(|_, member| !late(member));
-        if self.members.values().any(|member| member.joining.is_none()) {
-            return;
-        }
-        let Some(leader) = self.members.keys().next().cloned() else { return };
-        self.generation += 1;
-        (self.phase, self.shares, self.leader) = (Phase::Syncing, BTreeMap::new(), leader.clone());
-        let all = |(id, member): (&Str, &Enrolled)| JoinGroupMember {
-            member_id: id.clone(),
-            group_instance_id: None,
-            metadata: member.subscription.metadata.clone(),
-        };
-        let everybody: Vec<JoinGroupMember> = self.members.iter().map(all).collect();
-        for (id, member) in &mut self.members {
-            member.seen = now;
-            let answer = JoinGroupResponse {
-                generation_id: self.generation,
-                protocol_name: Some(member.subscription.name.clone()),
-                leader: leader.clone(),
-                member_id: id.clone(),
-                members: if *id == leader { everybody.clone() } else { Vec::new() },
-                ..Default::default()
-            };
-            out.extend(member.joining.take().map(|from| (from, Answer::JoinGroup(answer))));
-        }
-    }
-
-    /// Whether somebody may act in the group now.
-    fn check(&self, id: &Str, generation: i32) -> ErrorCode {
-        if !self.members.contains_key(id) {
-            ErrorCode::UNKNOWN_MEMBER_ID
-        } else if generation != self.generation {
-            ErrorCode::ILLEGAL_GENERATION
-        } else {
-            ErrorCode::NONE
-        }
-    }
-
-    fn sync(&mut self, now: Instant, from: From, request: &SyncGroupRequest, out: &mut Vec<(From, Answer)>) {
-        let mut error_code = self.check(&request.member_id, request.generation_id);
-        if error_code.is_ok() && self.phase == Phase::Joining {
-            error_code = ErrorCode::REBALANCE_IN_PROGRESS;
-        }
-        if !error_code.is_ok() {
-            let answer = SyncGroupResponse { error_code, ..Default::default() };
-            return out.push((from, Answer::SyncGroup(answer)));
-        }
-        if let Some(member) = self.members.get_mut(&request.member_id) {
-            (member.seen, member.syncing) = (now, Some(from));
-        }
-        if request.member_id == self.leader && self.phase == Phase::Syncing {
-            let shares = request.assignments.iter();
-            self.shares = shares.map(|s| (s.member_id.clone(), s.assignment.clone())).collect();
-            self.phase = Phase::Stable;
-        }
-        if self.phase == Phase::Stable {
-            for (id, member) in &mut self.members {
-                let assignment = self.shares.get(id).cloned().unwrap_or_default();
-                let answer = SyncGroupResponse { assignment, ..Default::default() };
-                out.extend(member.syncing.take().map(|from| (from, Answer::SyncGroup(answer))));
-            }
-        }
-    }
-
-    fn expire(&mut self, now: Instant, out: &mut Vec<(From, Answer)>) {
-        let before = self.members.len();
-        self.members.retain(|_, member| {
-            member.joining.is_some() || member.syncing.is_some() || member.seen + SESSION > now
-        });
-        if self.members.len() < before && self.phase != Phase::Joining {
-            self.rebalance(out);
-        }
-    }
-}
 
 #[derive(Default)]
 struct Pipe {
@@ -184,6 +54,8 @@ struct Member {
     expected: Vec<(Arc<Lease>, i64)>,
     /// What the group said of the start of partitions that were not fetched since.
     told: BTreeMap<i32, i64>,
+    /// The group has thrown it out, and it cannot know yet: others may have its partitions.
+    evicted: bool,
 }
 
 struct Run {
@@ -191,6 +63,8 @@ struct Run {
     now: Instant,
     seed: u64,
     peer: Peer,
+    /// In place of the classic group.
+    modern: Option<modern::Coordinator>,
     members: Vec<Member>,
     lives: u32,
     finished: Vec<BTreeSet<i64>>,
@@ -216,6 +90,7 @@ fn versions() -> Versions {
         of::<SyncGroupRequest>(),
         of::<HeartbeatRequest>(),
         of::<LeaveGroupRequest>(),
+        of::<ConsumerGroupHeartbeatRequest>(),
     ] {
         versions = std::iter::once((key, range)).chain(ranges(&versions)).collect();
     }
@@ -245,6 +120,7 @@ impl Run {
             now,
             seed,
             peer,
+            modern: (seed % 2 == 1).then(modern::Coordinator::default),
             members: Vec::new(),
             lives: 0,
             finished: vec![BTreeSet::new(); at(PARTITIONS)],
@@ -261,10 +137,14 @@ impl Run {
     fn born(&mut self) -> Member {
         self.lives += 1;
         let assignor = [Assignor::Range, Assignor::CooperativeSticky, Assignor::Sticky, Assignor::RoundRobin];
-        let assignor = assignor[usize::try_from(self.seed % 4).expect("below 4")].clone();
+        let assignor = assignor[usize::try_from(self.seed / 2 % 4).expect("below 4")].clone();
         let client = ClientConfig { bootstrap: vec![("seed".into(), 1)], ..ClientConfig::default() };
         let config = ConsumerConfig {
-            group_protocol: GroupProtocol::Classic,
+            group_protocol: if self.modern.is_some() {
+                GroupProtocol::Consumer
+            } else {
+                GroupProtocol::Classic
+            },
             group_id: Some("g".into()),
             source: Source::Topics(vec!["t".into()]),
             assignors: vec![assignor],
@@ -288,6 +168,7 @@ impl Run {
             in_hand: None,
             expected: Vec::new(),
             told: BTreeMap::new(),
+            evicted: false,
         }
     }
 
@@ -307,6 +188,7 @@ impl Run {
             }
             875..=884 if !self.healed => self.reset(who),
             885..=889 => self.seek(who),
+            890 if !self.healed => self.evict(who),
             _ => self.pass_time(),
         }
         if self.members[who].machine.is_closed() {
@@ -350,6 +232,13 @@ impl Run {
                     assert!(holds, "a commit for {p}, which was given up (C3)");
                 }
             }
+            Ask::ConsumerGroupHeartbeat(request) if request.member_epoch >= 0 => {
+                let Some(topics) = &request.topic_partitions else { return };
+                let reported: BTreeSet<i32> =
+                    topics.iter().flat_map(|t| t.partitions.iter().copied()).collect();
+                let given_up = member.machine.positions.keys().find(|p| !reported.contains(&p.partition));
+                assert_eq!(given_up, None, "reported as gone, and it is not (C3)");
+            }
             Ask::Fetch(request) => {
                 for partition in request.topics.iter().flat_map(|topic| &topic.partitions) {
                     if let Some(told) = member.told.remove(&partition.partition) {
@@ -368,6 +257,7 @@ impl Run {
         let now = self.now;
         let mut out = Vec::new();
         self.peer.expire(now, &mut out);
+        self.modern.iter_mut().for_each(|group| group.expire(now));
         self.peer.end_joining(now, &mut out);
         let member = &mut self.members[who];
         let links: Vec<Link> = member.pipes.keys().copied().collect();
@@ -402,6 +292,10 @@ impl Run {
                     error_code = ErrorCode::REBALANCE_IN_PROGRESS;
                 }
                 Answer::Heartbeat(HeartbeatResponse { error_code, ..Default::default() })
+            }
+            Ask::ConsumerGroupHeartbeat(request) => {
+                let group = self.modern.as_mut().expect("a group of KIP-848");
+                Answer::ConsumerGroupHeartbeat(group.heartbeat(now, &request))
             }
             Ask::LeaveGroup(request) => {
                 for leaving in &request.members {
@@ -459,21 +353,34 @@ impl Run {
         };
         let partitions = asked.map(found).collect();
         let topics = vec![OffsetFetchedTopic { topic_id: TOPIC_ID, partitions, ..Default::default() }];
-        let group = OffsetFetchedGroup { group_id: "g".into(), topics, error_code: ErrorCode::NONE };
+        let asked = &request.groups[0];
+        let check =
+            |group: &modern::Coordinator| group.check_fetch(asked.member_id.as_ref(), asked.member_epoch);
+        let error_code = self.modern.as_ref().map_or(ErrorCode::NONE, check);
+        let topics = if error_code.is_ok() { topics } else { Vec::new() };
+        let group = OffsetFetchedGroup { group_id: "g".into(), topics, error_code };
         OffsetFetchResponse { groups: vec![group], ..Default::default() }
     }
 
+    fn may_commit(&self, request: &OffsetCommitRequest, partition: i32) -> ErrorCode {
+        let (id, epoch) = (&request.member_id, request.generation_id_or_member_epoch);
+        match &self.modern {
+            Some(group) => group.check_commit(id, epoch, partition),
+            None => match self.peer.check(id, epoch) {
+                code if code.is_ok() && self.peer.phase == Phase::Syncing => ErrorCode::REBALANCE_IN_PROGRESS,
+                code => code,
+            },
+        }
+    }
+
     fn commit(&mut self, request: &OffsetCommitRequest, busy: bool) -> OffsetCommitResponse {
-        let mut error_code = self.peer.check(&request.member_id, request.generation_id_or_member_epoch);
-        if error_code.is_ok() && self.peer.phase == Phase::Syncing {
-            error_code = ErrorCode::REBALANCE_IN_PROGRESS;
-        }
-        if error_code.is_ok() && busy {
-            error_code = ErrorCode::COORDINATOR_LOAD_IN_PROGRESS;
-        }
         let mut partitions = Vec::new();
         for asked in request.topics.iter().flat_map(|topic| &topic.partitions) {
             let (partition_index, offset) = (asked.partition_index, asked.committed_offset);
+            let error_code = match self.may_commit(request, partition_index) {
+                code if code.is_ok() && busy => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+                code => code,
+            };
             partitions.push(OffsetCommittedPartition { partition_index, error_code });
             if error_code.is_ok() {
                 let finished = &self.finished[at(partition_index)];
@@ -503,7 +410,19 @@ impl Run {
                 member.told.insert(found.partition_index, start);
             }
         }
+        if let Answer::ConsumerGroupHeartbeat(response) = &answer {
+            member.evicted &= response.error_code.is_ok();
+        }
         member.machine.handle(now, Input::Answer { link, answer });
+    }
+
+    /// The group goes on without a member, as after a revocation that took too long.
+    fn evict(&mut self, who: usize) {
+        let member = &mut self.members[who];
+        let (Some(group), Some((own, _))) = (&mut self.modern, &member.machine.group) else { return };
+        if let Some(identity) = own.identity() {
+            member.evicted |= group.remove(&identity.member_id);
+        }
     }
 
     /// The application goes on: what it has in hand is finished, and the next record is delivered.
@@ -558,7 +477,9 @@ impl Run {
         *next += 1;
         member.in_hand = Some(*next);
         self.delivered += 1;
-        for (other, member) in self.members.iter().enumerate().filter(|(other, _)| *other != who) {
+        let known = |(other, member): &(usize, &Member)| *other != who && !member.evicted;
+        let deceived = self.members[who].evicted;
+        for (other, member) in self.members.iter().enumerate().filter(known).filter(|_| !deceived) {
             let position = member.machine.positions.get(&place(p));
             let owns = position.is_some_and(|position| !position.lease.is_recalled());
             assert!(!owns, "members {who} and {other} both have {p} (C5)");
@@ -601,9 +522,10 @@ impl Run {
     }
 
     fn pass_time(&mut self) {
+        let session = if self.modern.is_some() { modern::SESSION } else { SESSION };
         let little = self.now + Duration::from_millis(u64::try_from(self.dice.below(20)).expect("small"));
         self.now = match self.dice.below(500) {
-            0 if !self.healed => self.now + Duration::from_millis(3_000),
+            0 if !self.healed => self.now + session / 2,
             _ => little,
         };
         for member in &mut self.members {
@@ -661,7 +583,15 @@ fn consumers_alone_keep_their_promises_whatever_happens() {
 #[test]
 fn planted_defects_are_caught() {
     use crate::core::seeds::catch_planted;
-    let defects =
-        [Defect::CommitLent, Defect::CommitAfterRevoke, Defect::StaleFetch, Defect::ErrorIsNoOffset];
+    use crate::planted::Defect;
+    let defects = [
+        Defect::CommitLent,
+        Defect::CommitAfterRevoke,
+        Defect::StaleFetch,
+        Defect::ErrorIsNoOffset,
+        Defect::GoneTooSoon,
+        Defect::KeptWhenFenced,
+        Defect::StaleEpoch,
+    ];
     catch_planted(&defects, 600, run);
 }

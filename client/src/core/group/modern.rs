@@ -29,6 +29,7 @@ use crate::core::cluster::Cluster;
 use crate::core::coordinator::{Coordinated, Coordinator};
 use crate::core::{Lane, Link, Request, TopicPartition, Work};
 use crate::error::{Error, ErrorKind};
+use crate::planted::{Defect, planted};
 
 /// How long a member that the coordinator does not hear may go on. The broker's `group.consumer.session.timeout.ms` is not
 /// told to anybody; this is its default. Kafka's own client goes on until it is told that it is fenced, and meanwhile two
@@ -206,7 +207,8 @@ impl Modern {
     }
 
     pub(super) fn identity(&self) -> Option<GroupMetadata> {
-        (self.phase == Phase::Member).then(|| self.enrolment.identity(self.epoch))
+        let late = i32::from(planted(Defect::StaleEpoch));
+        (self.phase == Phase::Member).then(|| self.enrolment.identity(self.epoch - late))
     }
 
     pub(super) fn evicts_at(&self) -> Option<Instant> {
@@ -411,6 +413,10 @@ impl Modern {
             self.owned.iter().filter(goes).map(|(owned, _)| owned.clone()).collect();
         if !revoked.is_empty() {
             self.events.push_back(GroupEvent::Revoke(revoked.iter().cloned().collect()));
+            if planted(Defect::GoneTooSoon) {
+                self.owned.retain(|owned, _| !revoked.contains(owned));
+                self.next_heartbeat = now;
+            }
             self.revoking = revoked;
             return;
         }
@@ -503,7 +509,9 @@ impl Modern {
     /// The group goes on without us: nothing that we have is ours any more.
     fn rejoin(&mut self, now: Instant, cluster: &mut Cluster) {
         self.close_flights();
-        self.lose_everything();
+        if !planted(Defect::KeptWhenFenced) {
+            self.lose_everything();
+        }
         (self.epoch, self.enrolled) = (0, false);
         self.phase = Phase::Joining;
         self.next_heartbeat = now + self.backoff.next(&mut cluster.random);
