@@ -1,6 +1,6 @@
 //! What finishes a record: acknowledgements in any order, or handing it out.
 
-use super::group::{CATCH_UP, has_all, protocol};
+use super::group::{CATCH_UP_OVER_GHOSTS, has_all, protocol};
 use crate::backend::Backend;
 use crate::checks::History;
 use crate::traffic::{receive, short_sessions, write};
@@ -25,7 +25,7 @@ pub(super) async fn what_is_still_in_work_is_never_committed(backend: &Backend) 
     write(backend, &producer.topic(&topic), &history, 0, 0..count).await?;
     producer.close(CLOSE).await;
     let log = backend.log(&topic).await?;
-    let (mut random, mut life, end) = (backend.random("acks"), 0, Instant::now() + 2 * CATCH_UP);
+    let (mut random, mut life, end) = (backend.random("acks"), 0, Instant::now() + CATCH_UP_OVER_GHOSTS);
     loop {
         ensure!(Instant::now() < end, "no progress (L2): {} received", history.received_ids().len());
         life += 1;

@@ -1,6 +1,6 @@
 //! Offsets that the application keeps with its results: each record is in the results once, whoever crashes.
 
-use super::group::{CATCH_UP, protocol};
+use super::group::{CATCH_UP_OVER_GHOSTS, protocol};
 use crate::backend::Backend;
 use crate::checks::History;
 use crate::random::Random;
@@ -82,7 +82,7 @@ pub(super) async fn results_hold_each_record_once_through_crashes(backend: &Back
         let table = tables[usize::from(in_group)].clone();
         let (world, topic, group) = (backend.clone(), topic.clone(), group.clone());
         tasks.push(backend.spawn("reader", async move {
-            let end = Instant::now() + 2 * CATCH_UP;
+            let end = Instant::now() + CATCH_UP_OVER_GHOSTS;
             let mut random = world.random(&format!("stored {place}"));
             let mut life = 0;
             while table.lock().counted.len() < count as usize {
