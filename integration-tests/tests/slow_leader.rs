@@ -1,11 +1,11 @@
 //! One broker of three is slow or silent, and leads one partition of twelve: the other eleven go on as before. The time is
-//! the simulator's, so rates can be compared.
+//! the simulator's, so rates can be compared; each seed has a network of its own, whose whims the mean over some evens out.
 #![allow(clippy::print_stdout, reason = "says what was compared")]
 
 use ottla::{Client, Deliveries, NewTopic, Payload, Topic};
+use ottla_integration_tests::Failure;
 use ottla_integration_tests::cluster::SimulatedCluster;
 use ottla_integration_tests::world::{Options, Simulation, run};
-use ottla_integration_tests::{Failure, ensure};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +14,8 @@ use tokio::time::{Instant, sleep};
 const PARTITIONS: i32 = 12;
 const SLOW: i32 = 2;
 /// Records of one writer that are on their way at once.
-const WINDOW: usize = 200;
+const WINDOW: usize = 50;
+const SEEDS: u64 = 8;
 
 /// What the partitions other than the first have got acknowledged, and how long that took in all.
 #[derive(Default)]
@@ -34,9 +35,18 @@ impl Count {
     }
 }
 
+/// The others' records a second and their waits in microseconds, before the trouble and then, summed over the seeds.
+#[derive(Default)]
+struct Sums {
+    rate: AtomicU64,
+    wait: AtomicU64,
+    rate_then: AtomicU64,
+    wait_then: AtomicU64,
+}
+
 /// Writes to one partition until it is told to stop, as fast as the producer takes it, with a bounded window.
 async fn write(topic: Topic, partition: i32, count: Arc<Count>, until: Instant) -> Result<(), ottla::Error> {
-    let value = [b'x'; 1_000];
+    let value = [b'x'; 4_000];
     let (mut window, mut since) = (Deliveries::default(), std::collections::VecDeque::new());
     while Instant::now() < until {
         let payload = Payload { partition: Some(partition), ..Payload::value(&value) };
@@ -57,6 +67,7 @@ async fn scenario(
     simulation: Simulation,
     buffer_memory: usize,
     trouble: fn(&SimulatedCluster),
+    sums: Arc<Sums>,
 ) -> Result<(), Failure> {
     let cluster = SimulatedCluster::start(&simulation)?;
     let client = Client::builder().bootstrap(cluster.bootstrap()).world(Arc::new(simulation.clone()));
@@ -85,17 +96,26 @@ async fn scenario(
     }
     producer.close(Duration::from_secs(60)).await;
     cluster.stop();
-    ensure!(rate_then * 10 >= rate * 8, "the others fell from {rate} to {rate_then} records a second");
-    ensure!(wait_then <= wait * 2, "the others wait {wait_then} us instead of {wait}");
+    let Sums { rate: rates, wait: waits, rate_then: rates_then, wait_then: waits_then } = &*sums;
+    for (sum, part) in [(rates, rate), (waits, wait), (rates_then, rate_then), (waits_then, wait_then)] {
+        sum.fetch_add(part, Ordering::Relaxed);
+    }
     Ok(())
 }
 
 fn check(buffer_memory: usize, trouble: fn(&SimulatedCluster)) {
-    for seed in 0..1 {
+    let sums = Arc::new(Sums::default());
+    for seed in 0..SEEDS {
         let options = Options { heals_after: None, lines: false };
-        let report = run(seed, options, move |simulation| scenario(simulation, buffer_memory, trouble));
+        let sums = sums.clone();
+        let report = run(seed, options, move |simulation| scenario(simulation, buffer_memory, trouble, sums));
         assert_eq!(report.failure, None, "seed {seed}");
     }
+    let mean = |sum: &AtomicU64| sum.load(Ordering::Relaxed) / SEEDS;
+    let (rate, rate_then) = (mean(&sums.rate), mean(&sums.rate_then));
+    let (wait, wait_then) = (mean(&sums.wait), mean(&sums.wait_then));
+    assert!(rate_then * 10 >= rate * 8, "the others fell from {rate} to {rate_then} records a second");
+    assert!(wait_then <= wait * 2, "the others wait {wait_then} us instead of {wait}");
 }
 
 const LITTLE: usize = 4 << 20;
