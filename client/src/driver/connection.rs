@@ -73,9 +73,9 @@ impl Connection {
 
     /// Renews the session.
     pub(crate) async fn renew(&mut self, world: &dyn World, timeout: Duration) -> Result<(), Error> {
-        let late = || Error::new(ErrorKind::Timeout, format!("no end of the login at {}", self.peer));
-        let late = late();
-        tokio::time::timeout(timeout, self.login(world)).await.map_err(|_| late)?
+        let peer = self.peer.clone();
+        let late = |_| Error::new(ErrorKind::Timeout, format!("no end of the login at {peer}"));
+        tokio::time::timeout(timeout, self.login(world)).await.map_err(late)?
     }
 
     /// The highest version of `R` that both sides have.
