@@ -102,3 +102,46 @@ async fn time_in_which_everything_is_paused_does_not_count() {
     assert!(control.health().ready, "{:?}", control.health());
     consumer.close(SOON).await.expect("left");
 }
+
+/// Fault 99: a runtime that runs nothing for longer than the session sends no heartbeats; its member is told what it lost.
+#[test]
+fn fault_99_a_starved_runtime_loses_its_partitions_and_says_so() {
+    let elsewhere = tokio::runtime::Runtime::new().expect("a runtime");
+    let broker = TestBroker::builder().topic("t", 1).setting("group.min.session.timeout.ms", "100");
+    let broker = elsewhere.block_on(broker.start()).expect("a broker");
+    let starved = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    starved.block_on(async {
+        let client = Client::builder().bootstrap(broker.bootstrap()).build().expect("valid settings");
+        let session = Duration::from_millis(500);
+        let member = member(&client).group_protocol(GroupProtocol::Classic).session_timeout(session);
+        let member = member.heartbeat_interval(session / 5).build().expect("valid settings");
+        let control = member.control();
+        assert_eq!(next_of_the_group(&control).await, Event::Assigned(all(1)));
+        std::thread::sleep(session * 3);
+        assert_eq!(next_of_the_group(&control).await, Event::Lost(all(1)));
+        assert_eq!(next_of_the_group(&control).await, Event::Assigned(all(1)));
+        member.close(SOON).await.expect("left");
+    });
+}
+
+/// Fault 99: whoever waits elsewhere for a consumer whose runtime has ended is told, and closing it returns.
+#[test]
+fn fault_99_a_runtime_that_ends_ends_what_waits_for_it() {
+    let outer = tokio::runtime::Runtime::new().expect("a runtime");
+    let inner = tokio::runtime::Runtime::new().expect("a runtime");
+    let broker = outer.block_on(TestBroker::builder().topic("t", 1).start()).expect("a broker");
+    let client = Client::builder().bootstrap(broker.bootstrap()).build().expect("valid settings");
+    let mut consumer = inner.block_on(async { member(&client).build().expect("valid settings") });
+    let control = consumer.control();
+    outer.block_on(control.wait_assigned()).expect("assigned");
+    let waiting = outer.spawn(async move {
+        let error = consumer.recv().await.map(|record| record.is_some()).expect_err("nobody brings a record");
+        (error.kind(), consumer.close(SOON).await.is_err())
+    });
+    std::thread::sleep(Duration::from_millis(50));
+    inner.shutdown_background();
+    let ended = outer.block_on(async { tokio::time::timeout(SOON, waiting).await });
+    assert_eq!(ended.expect("in time").expect("no panic"), (ottla::ErrorKind::Fatal, true));
+    let ended = outer.block_on(control.wait_assigned()).expect_err("nobody assigns anything");
+    assert_eq!(ended.kind(), ottla::ErrorKind::Fatal);
+}

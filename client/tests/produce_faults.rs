@@ -567,3 +567,45 @@ async fn fault_98_a_producer_that_is_dropped_anywhere_resolves_what_it_held() {
         assert_eq!(broker.log("t", 0).expect("a readable log").len(), 0);
     }
 }
+
+/// Fault 99: the runtime of a producer ends under it; whoever waits elsewhere is told what is known, and nothing panics.
+#[test]
+fn fault_99_a_runtime_that_ends_resolves_what_it_carried() {
+    let outer = tokio::runtime::Runtime::new().expect("a runtime");
+    let inner = tokio::runtime::Runtime::new().expect("a runtime");
+    let (broker, scene) = outer.block_on(async {
+        let broker = TestBroker::builder().topic("t", 1).start().await.expect("a broker");
+        broker.fault(Fault::on(ApiKey::PRODUCE).always().swallow_answer());
+        let scene = inner.spawn({
+            let bootstrap = broker.bootstrap();
+            async move {
+                let client = Client::builder().bootstrap(bootstrap).build().expect("valid settings");
+                let producer = client.producer().linger(Duration::ZERO).build().expect("valid settings");
+                let delivery = producer.topic("t").enqueue(Payload::value(b"v")).await.expect("accepted");
+                (producer, delivery)
+            }
+        });
+        while broker.log("t", 0).expect("a readable log").is_empty() {
+            tokio::time::sleep(SHORT / 40).await;
+        }
+        (broker, scene.await.expect("no panic"))
+    });
+    let (producer, delivery) = scene;
+    inner.shutdown_background();
+    outer.block_on(async {
+        let error = tokio::time::timeout(SOON, delivery).await.expect("it resolves").expect_err("no answer");
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Fatal, Some(Outcome::PossiblyWritten)));
+        let refused = producer.topic("t").send(Payload::value(b"w")).await.expect_err("nobody carries it");
+        assert_eq!((refused.kind(), refused.outcome()), (ErrorKind::Fatal, Some(Outcome::NotWritten)));
+        tokio::time::timeout(SOON, producer.close(SOON)).await.expect("close returns");
+        assert_eq!(broker.log("t", 0).expect("a readable log").len(), 1);
+    });
+}
+
+#[test]
+fn fault_99_without_a_runtime_nothing_is_built() {
+    let client = Client::builder().bootstrap("127.0.0.1:1").build().expect("valid settings");
+    let error = client.producer().build().expect_err("nothing could carry it");
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains("Tokio runtime"), "{error}");
+}

@@ -108,10 +108,7 @@ impl ConsumerBuilder {
     /// group in the background from here on.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], which names the settings that are wrong.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
+    /// [`ErrorKind::Config`], which names the settings that are wrong; [`ErrorKind::InvalidArgument`] outside of a Tokio runtime.
     pub fn build(mut self) -> Result<Consumer, Error> {
         let client = self.client;
         for warning in self.config.check(&client.config)? {
@@ -125,7 +122,7 @@ impl ConsumerBuilder {
         let machine = Machine::new(named.clone(), config.clone(), client.world.random(), started);
         let attention = machine.attention();
         let door = Shared::new(machine, client.world.clone());
-        supervisor::start(&door, &named);
+        supervisor::start(&door, &named)?;
         let control = Control { door };
         hooks::start(&control, &config);
         Ok(Consumer {

@@ -26,7 +26,7 @@ pub(crate) struct Shared<M: Machine> {
 }
 
 struct State<M: Machine> {
-    /// `None` after a panic under the lock: what it held could not be trusted any more.
+    /// `None` after a panic under the lock: what it held could not be trusted any more. And when its runtime has ended.
     machine: Option<M>,
     links: BTreeMap<Link, LinkTask<M>>,
     supervisor: Sleeper,
@@ -225,6 +225,14 @@ impl<M: Machine> Shared<M> {
         woken.into_iter().for_each(Waker::wake);
     }
 
+    /// Nobody tells the machine of time any more, though it was not stopped: its runtime is gone. Whatever it owed is told now.
+    pub(crate) fn abandon(&self) {
+        let mut guard = self.lock();
+        if !guard.state.stopped {
+            guard.give_up();
+        }
+    }
+
     /// Waits until the machine answers `condition` with yes. Dropping the future stops waiting and changes nothing.
     pub(crate) fn until(&self, condition: impl Fn(&M) -> bool + Send + 'static) -> Until<'_, M> {
         Until { shared: self, condition: Some(Box::new(condition)), id: None }
@@ -343,7 +351,10 @@ impl<M: Machine> Drop for Guard<'_, M> {
 /// Of every handle whose machine is gone.
 #[cold]
 pub(crate) fn broken() -> Error {
-    Error::new(ErrorKind::Fatal, "this client is broken: a panic happened inside it; build a new one")
+    Error::new(
+        ErrorKind::Fatal,
+        "this client is broken: a panic happened inside it, or its runtime has ended; build a new one",
+    )
 }
 
 /// Tokio's clock, which a paused runtime stops.

@@ -20,10 +20,25 @@ use crate::error::{Error, ErrorKind};
 use crate::world::pause;
 
 /// Starts the supervisor of a machine. It ends, with every link, after [`Shared::stop`].
-pub(crate) fn start<M: Machine>(shared: &Arc<Shared<M>>, config: &Arc<ClientConfig>) {
+pub(crate) fn start<M: Machine>(shared: &Arc<Shared<M>>, config: &Arc<ClientConfig>) -> Result<(), Error> {
+    tokio::runtime::Handle::try_current().map_err(|_| {
+        let message = "it must be built within a Tokio runtime, which carries its connections";
+        Error::new(ErrorKind::InvalidArgument, message)
+    })?;
     let span = tracing::info_span!("client", client_id = %config.client_id);
-    let task = supervise(shared.clone(), config.clone()).instrument(span);
+    let (ends, config) = (Supervised(shared.clone()), config.clone());
+    let task = async move { supervise(ends.0.clone(), config).await }.instrument(span);
     shared.world.spawn("supervisor", Box::pin(task));
+    Ok(())
+}
+
+/// Lets nobody wait for a machine whose supervisor has ended before it was told to.
+struct Supervised<M: Machine>(Arc<Shared<M>>);
+
+impl<M: Machine> Drop for Supervised<M> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
 }
 
 async fn supervise<M: Machine>(shared: Arc<Shared<M>>, config: Arc<ClientConfig>) {

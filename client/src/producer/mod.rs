@@ -128,10 +128,7 @@ impl ProducerBuilder {
     /// when they are needed.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], which names the settings that are wrong.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
+    /// [`ErrorKind::Config`], which names the settings that are wrong; [`ErrorKind::InvalidArgument`] outside of a Tokio runtime.
     pub fn build(self) -> Result<Producer, Error> {
         if let Some(id) = &self.config.transactional_id {
             let message =
@@ -153,7 +150,7 @@ impl ProducerBuilder {
         });
         let machine = Machine::new(named.clone(), config.clone(), client.world.random(), now());
         let door = Shared::new(machine, client.world.clone());
-        supervisor::start(&door, &named);
+        supervisor::start(&door, &named)?;
         Ok(Producer(Arc::new(Inner { door, config, compressors: Mutex::default() })))
     }
 
@@ -392,7 +389,7 @@ impl Topic {
             };
             (result, then)
         });
-        let (batch, index) = appended.map_err(Refusal::Failed)??;
+        let (batch, index) = appended.map_err(not_taken).map_err(Refusal::Failed)??;
         Ok(Delivery::new(batch, index))
     }
 
@@ -401,7 +398,8 @@ impl Topic {
     fn ask_partitioner(&self, payload: &Payload<'_>) -> Result<Place, Refusal> {
         let Inner { door, config, .. } = &*self.producer.0;
         let PartitionerChoice::Custom(partitioner) = &config.partitioner else { return Ok(Place::Free) };
-        let partitions = door.with(|machine, now| machine.views(self.at, || now)).map_err(Refusal::Failed)?;
+        let partitions = door.with(|machine, now| machine.views(self.at, || now));
+        let partitions = partitions.map_err(not_taken).map_err(Refusal::Failed)?;
         if partitions.is_empty() {
             // The append says why.
             return Ok(Place::Free);
@@ -447,7 +445,7 @@ impl Topic {
             let waited = match &refusal {
                 Refusal::Failed(error) => return Err(error.clone()),
                 Refusal::Turn { partition } => {
-                    self.compress_sealed(*partition)?;
+                    self.compress_sealed(*partition).map_err(not_taken)?;
                     tokio::task::yield_now().await;
                     Ok(Ok(()))
                 }
@@ -470,8 +468,11 @@ impl Topic {
                 }
             };
             match waited {
-                Ok(ready) => ready.map_err(|e| e.with_outcome(Outcome::NotWritten))?,
-                Err(_) => return Err(door.with(|machine, _| machine.explain_wait(topic, &refusal))?),
+                Ok(ready) => ready.map_err(not_taken)?,
+                Err(_) => {
+                    let why = door.with(|machine, _| machine.explain_wait(topic, &refusal));
+                    return Err(why.map_err(not_taken)?);
+                }
             }
             let number = turn.as_ref().map(|turn| turn.number);
             match self.append_in_turn(&payload, !matches!(refusal, Refusal::Turn { .. }), number) {
@@ -480,6 +481,11 @@ impl Topic {
             }
         }
     }
+}
+
+/// The error of a record that was not accepted.
+fn not_taken(error: Error) -> Error {
+    error.with_outcome(Outcome::NotWritten)
 }
 
 /// A task that waits for metadata, as far as metrics tell.
@@ -513,9 +519,7 @@ impl<'a> Turn<'a> {
             return Ok(turn.number);
         }
         *turn = None;
-        let number = door
-            .with(|machine, _| machine.join_line(partition))
-            .map_err(|e| e.with_outcome(Outcome::NotWritten))?;
+        let number = door.with(|machine, _| machine.join_line(partition)).map_err(not_taken)?;
         *turn = Some(Turn { door, number, partition });
         Ok(number)
     }

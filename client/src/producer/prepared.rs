@@ -64,10 +64,7 @@ impl ProducerBuilder {
     /// [`two_phase_commit`](Self::two_phase_commit).
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], which names the settings that are wrong.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
+    /// [`ErrorKind::Config`], which names the settings that are wrong; [`ErrorKind::InvalidArgument`] outside of a Tokio runtime.
     pub fn build_recovering(mut self) -> Result<TransactionalProducer, Error> {
         if !self.config.two_phase_commit {
             return Err(Error::new(ErrorKind::Config, "transaction.two.phase.commit.enable is not set"));

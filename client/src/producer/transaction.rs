@@ -83,10 +83,7 @@ impl ProducerBuilder {
     /// on, which fences a producer that was started with the same `transactional.id` before.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], which names the settings that are wrong; `transactional.id` must be set.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
+    /// [`ErrorKind::Config`], which names the settings that are wrong; `transactional.id` must be set. [`ErrorKind::InvalidArgument`] outside of a Tokio runtime.
     pub fn build_transactional(self) -> Result<TransactionalProducer, Error> {
         if self.config.transactional_id.is_none() {
             return Err(Error::new(ErrorKind::Config, "transactional.id is not set"));
