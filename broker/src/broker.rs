@@ -9,6 +9,7 @@
 use crate::api::{Answer, Call, Caller};
 use crate::core::{Cluster, Handled, Now, Ticket};
 use crate::faults::Effect;
+use crate::security::session::Entry;
 use crate::server;
 use crate::world::World;
 use ottla_protocol::api::{ApiKey, Versions};
@@ -78,7 +79,7 @@ impl Broker {
         peer: &str,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     ) -> impl Future<Output = ()> + Send {
-        server::serve(self.shared.clone(), node, peer.to_string(), None, stream)
+        server::serve(self.shared.clone(), node, peer.to_string(), None, Entry::default(), stream)
     }
 
     /// As [`Broker::serve`], for a client that sees only these versions of the APIs: an older broker.
@@ -89,7 +90,8 @@ impl Broker {
         versions: Versions,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     ) -> impl Future<Output = ()> + Send {
-        server::serve(self.shared.clone(), node, peer.to_string(), Some(versions), stream)
+        let entry = Entry::default();
+        server::serve(self.shared.clone(), node, peer.to_string(), Some(versions), entry, stream)
     }
 
     /// Closes every connection and ends the clock. What is in memory can still be looked at.

@@ -5,8 +5,10 @@ use crate::core::log::storage::{InMemory, Storages};
 use crate::core::sessions::Sessions;
 use crate::core::settings::{Honoured, SettingError, Settings};
 use crate::core::topics::is_legal_name;
+use crate::core::users::{Credential, Hash};
 use crate::core::{Cluster, Node, Now, group, transactions};
 use crate::disk::Directory;
+use crate::security::{self, Listener};
 use crate::tcp::TestBroker;
 use crate::world::{RealWorld, World};
 use ottla_protocol::wire::Str;
@@ -67,7 +69,9 @@ pub enum StartError {
 pub struct Builder {
     nodes: usize,
     address: SocketAddr,
-    hosts: Vec<(i32, String, u16)>,
+    /// By node and listener, host and port.
+    hosts: Vec<((i32, usize), String, u16)>,
+    users: Vec<(String, String)>,
     racks: Vec<(i32, String)>,
     topics: Vec<(String, i32)>,
     settings: Vec<(String, String)>,
@@ -92,6 +96,7 @@ impl Default for Builder {
             nodes: 1,
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             hosts: Vec::new(),
+            users: Vec::new(),
             racks: Vec::new(),
             topics: Vec::new(),
             settings: Vec::new(),
@@ -169,13 +174,35 @@ impl Builder {
     }
 
     /// What clients are told to connect to for a node. Without TCP, hosts are `node-1` and so on, with port 9092.
-    pub fn advertise(mut self, node: i32, host: impl Into<String>, port: u16) -> Self {
-        self.hosts.push((node, host.into(), port));
+    pub fn advertise(self, node: i32, host: impl Into<String>, port: u16) -> Self {
+        self.advertise_at(node, 0, host.into(), port)
+    }
+
+    pub(crate) fn advertise_at(mut self, node: i32, listener: usize, host: String, port: u16) -> Self {
+        self.hosts.push(((node, listener), host, port));
+        self
+    }
+
+    /// A user who can log in from the start, by PLAIN and by SCRAM, wherever a listener has them in
+    /// `sasl.enabled.mechanisms`. Others come by AlterUserScramCredentials, or by `sasl.jaas.config` as in Kafka.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let broker = ottla_broker::TestBroker::builder()
+    ///     .setting("listeners", "SASL_PLAINTEXT://127.0.0.1:0")
+    ///     .setting("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256")
+    ///     .user("alice", "alice-secret")
+    ///     .start()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        self.users.push((name.into(), password.into()));
         self
     }
 
     /// Where the first node listens on TCP; the others take the ports that follow. By default a free port of the loopback
-    /// address for each.
+    /// address for each. The setting `listeners`, when it is there, says so instead.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.address = address;
         self
@@ -234,17 +261,18 @@ impl Builder {
         let level = self.group_version;
         cluster.set_group_version(level).map_err(|_| StartError::GroupVersion(level))?;
         for id in (1..).take(self.nodes) {
-            let advertised = self.hosts.iter().rev().find(|(node, ..)| *node == id);
-            let (host, port) = advertised
-                .map_or_else(|| (format!("node-{id}"), 9092), |(_, host, port)| (host.clone(), *port));
+            let endpoints = self.endpoints(id);
             let rack =
                 self.racks.iter().rev().find(|(node, _)| *node == id).map(|(_, rack)| Str::from(&**rack));
             let sessions = Sessions::default();
-            let node = Node { host: Str::from(host), port: i32::from(port), rack, alive: true, sessions };
+            let node = Node { endpoints, rack, alive: true, sessions };
             cluster.nodes.insert(id, node);
         }
         let now = Now { at: tokio::time::Instant::now().into_std(), wall_ms: self.world.wall_ms() };
         cluster.recover(now).map_err(|error| self.unusable(error))?;
+        for (name, password) in &self.users {
+            add_user(&mut cluster, name, password, &*self.world);
+        }
         let there: Vec<String> = cluster.topics.iter().map(|topic| topic.name.to_string()).collect();
         for (name, partitions) in &self.topics {
             if !there.contains(name) {
@@ -252,6 +280,26 @@ impl Builder {
             }
         }
         Ok(Broker::new(cluster, self.world))
+    }
+
+    /// Where a node is found by those who come in by each listener.
+    fn endpoints(&self, node: i32) -> Vec<(Str, i32)> {
+        let found = |place| {
+            let advertised = self.hosts.iter().rev().find(|(here, ..)| *here == place);
+            advertised.map(|(_, host, port)| (Str::from(&**host), i32::from(*port)))
+        };
+        let first = found((node, 0)).unwrap_or_else(|| (Str::from(format!("node-{node}")), 9092));
+        let others = (1..).map_while(|listener| found((node, listener)));
+        std::iter::once(first).chain(others).collect()
+    }
+
+    /// The doors of each node.
+    pub(crate) fn listeners(&self) -> Result<Vec<Listener>, SettingError> {
+        let mut settings = Settings::default();
+        for (name, value) in &self.settings {
+            settings.set(name, value)?;
+        }
+        security::listeners(&settings.given, self.address, &self.users)
     }
 
     fn unusable(&self, source: io::Error) -> StartError {
@@ -263,12 +311,21 @@ impl Builder {
     /// # Errors
     /// As [`Builder::build`], or an address that cannot be listened on.
     pub async fn start(self) -> Result<TestBroker, StartError> {
-        let address = self.address;
-        TestBroker::listen(self, address).await
+        TestBroker::listen(self).await
     }
 
     pub(crate) fn node_count(&self) -> usize {
         self.nodes
+    }
+}
+
+/// Gives a user a password, unless he has one that an earlier broker has kept.
+fn add_user(cluster: &mut Cluster, name: &str, password: &str, world: &dyn World) {
+    for hash in Hash::ALL {
+        let salt = [world.random().to_be_bytes(), world.random().to_be_bytes()].concat();
+        if cluster.users.get(name, hash).is_none() {
+            cluster.users.insert(name, hash, Credential::of_password(hash, password.as_bytes(), salt));
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod faults;
 mod inspect;
 #[cfg(test)]
 mod page;
+mod security;
 mod server;
 mod tcp;
 mod world;

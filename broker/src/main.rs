@@ -14,6 +14,7 @@ Usage: ottla-broker [options]
                             (default 127.0.0.1:9092)
   --nodes N                 how many nodes (default 1)
   --topic NAME[:PARTITIONS] a topic that is there from the start; may be repeated (default 1 partition)
+  --user NAME:PASSWORD      a user who can log in from the start, by PLAIN and SCRAM; may be repeated
   --data DIRECTORY          keep everything there, and take up what an earlier broker left there
   --config FILE             settings by Kafka's names, as in server.properties; may be repeated
   --set KEY=VALUE           a setting by Kafka's name; may be repeated
@@ -22,7 +23,8 @@ Usage: ottla-broker [options]
   --help                    this text
   --version                 the version
 
-It listens on the loopback address unless told otherwise: it has no authentication and no encryption.
+It listens on the loopback address unless told otherwise. For TLS and logins set listeners, ssl.* and sasl.* as for Kafka:
+  --set listeners=SASL_PLAINTEXT://:9092 --set sasl.enabled.mechanisms=SCRAM-SHA-256 --user alice:secret
 ";
 
 #[tokio::main]
@@ -76,6 +78,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Builder>,
                 let (topic, partitions) = value.split_once(':').unwrap_or((&value, "1"));
                 let refuse = || format!("--topic {value}: the number of partitions is no number");
                 builder.topic(topic, partitions.parse().map_err(|_| refuse())?)
+            }
+            "--user" => {
+                let value = value()?;
+                let pair = value.split_once(':').ok_or("--user: NAME:PASSWORD")?;
+                builder.user(pair.0, pair.1)
             }
             "--data" => builder.data(value()?),
             "--config" => {

@@ -3,9 +3,12 @@
 //! It moves bytes and waits; what to answer is the machine's. The stream may be TCP or a pipe in memory. A frame that
 //! cannot be read closes the connection and nothing else: the node stays up.
 
+mod login;
+
 use crate::api::{Answer, Call, Caller, unserved, versions};
 use crate::broker::{Outcome, Shared};
 use crate::faults::{Effect, Rewrite};
+use crate::security::session::{Admission, Entry, Session};
 use crate::world::pause;
 use bytes::{Bytes, BytesMut};
 use ottla_protocol::api::{ApiKey, Versions};
@@ -41,6 +44,10 @@ enum Ended {
     Answer { key: ApiKey, version: i16, source: EncodeError },
     #[error("a request without an answer failed")]
     NoAnswer,
+    #[error("{0}")]
+    Shut(&'static str),
+    #[error("a login is refused: {0}")]
+    Refused(String),
     #[error("a fault cut the connection")]
     Fault,
 }
@@ -50,6 +57,7 @@ pub(crate) async fn serve(
     node: i32,
     peer: String,
     caps: Option<Versions>,
+    entry: Entry,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
 ) {
     let Some((id, closed)) = shared.open(node) else { return };
@@ -60,6 +68,7 @@ pub(crate) async fn serve(
         node,
         host: Str::from(format!("/{peer}")),
         caps,
+        session: Session::new(entry),
         stream,
         inbox: BytesMut::new(),
         outbox: Frame::default(),
@@ -74,7 +83,7 @@ pub(crate) async fn serve(
     match ended {
         Ok(()) => {}
         Err(Ended::Io(error)) => tracing::debug!(node, peer, %error, "connection lost"),
-        Err(reason @ (Ended::Fault | Ended::NoAnswer)) => {
+        Err(reason @ (Ended::Fault | Ended::NoAnswer | Ended::Shut(_) | Ended::Refused(_))) => {
             tracing::debug!(node, peer, %reason, "connection closed")
         }
         Err(reason) => tracing::warn!(node, peer, %reason, "connection closed"),
@@ -86,6 +95,7 @@ struct Connection<S> {
     node: i32,
     host: Str,
     caps: Option<Versions>,
+    session: Session,
     stream: S,
     inbox: BytesMut,
     outbox: Frame,
@@ -109,15 +119,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         while let Some(request) = self.read_request().await? {
             self.shared.until_resumed(self.node).await;
             pause(&*self.shared.world).await;
-            self.answer(request).await?;
+            match self.session.is_bare() {
+                true => self.authenticate_bare(&request).await?,
+                false => self.answer(request).await?,
+            }
         }
         Ok(())
     }
 
     /// The next frame, or `None` when the client has closed the connection.
     async fn read_request(&mut self) -> Result<Option<Bytes>, Ended> {
+        let bytes_max = self.request_bytes_max.min(self.session.request_bytes_max());
         loop {
-            if let Some(request) = frame::next_frame(&mut self.inbox, self.request_bytes_max)? {
+            if let Some(request) = frame::next_frame(&mut self.inbox, bytes_max)? {
                 return Ok(Some(request));
             }
             frame::make_room(&mut self.inbox);
@@ -130,6 +144,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     async fn answer(&mut self, mut request: Bytes) -> Result<(), Ended> {
         let header = frame::decode_request_header(&mut request).map_err(Ended::Header)?;
         let (key, version) = (header.api_key, header.api_version);
+        let admission = self.session.admit(key, login::now());
+        if let Admission::Shut(reason) = admission {
+            return Err(Ended::Shut(reason));
+        }
         let is_served = versions::served(key, self.caps.as_ref())
             .is_some_and(|(min, max)| (min..=max).contains(&version));
         if key == ApiKey::API_VERSIONS && !is_served {
@@ -143,8 +161,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let answer = call.refuse(ErrorCode::UNSUPPORTED_VERSION);
             return self.write_answer(&header, answer, After::default()).await;
         }
-        let client_id = header.client_id.clone().unwrap_or_default();
-        let caller = Caller { node: self.node, version, client_id, host: self.host.clone() };
+        if admission == Admission::Illegal {
+            return self.refuse_state(&header, call.refuse(ErrorCode::ILLEGAL_SASL_STATE)).await;
+        }
+        let caller = self.caller(&header);
         if let Call::Produce(produced) = &mut call {
             let rules = self.shared.with(|cluster, now| cluster.rules(now, version, produced));
             rules.into_iter().for_each(|rules| produced.obey(rules));
@@ -160,6 +180,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             self.shared.world.spawn("late request", Box::pin(take_effect));
             return Err(Ended::Fault);
         }
+        let call = match (failed, admission, call) {
+            (None, Admission::Login, Call::SaslHandshake(call)) => {
+                return self.handshake(&header, call, after).await;
+            }
+            (None, Admission::Login, Call::SaslAuthenticate(call)) => {
+                return self.authenticate(&header, call, after).await;
+            }
+            (_, _, call) => call,
+        };
         let answer = match failed {
             Some(code) => call.refuse(code),
             None => match self.shared.handle(&caller, call) {
@@ -174,6 +203,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             },
         };
         self.write_answer(&header, answer, after).await
+    }
+
+    fn caller(&self, header: &RequestHeader) -> Caller {
+        Caller {
+            node: self.node,
+            version: header.api_version,
+            client_id: header.client_id.clone().unwrap_or_default(),
+            host: self.host.clone(),
+            listener: self.session.entry.listener,
+            principal: self.session.principal.clone(),
+        }
     }
 
     /// Goes through what the faults do before the request takes effect.

@@ -2,6 +2,9 @@
 
 use crate::broker::Broker;
 use crate::builder::{Builder, StartError};
+use crate::security::Listener;
+use crate::security::session::Entry;
+use crate::server;
 use ottla_protocol::api::Versions;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -10,7 +13,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 
 /// A broker for a test, with a TCP port for each node. Dropping it closes everything.
@@ -31,13 +34,18 @@ use tokio::sync::{Notify, oneshot};
 #[derive(Debug)]
 pub struct TestBroker {
     broker: Broker,
-    addresses: BTreeMap<i32, SocketAddr>,
-    listeners: Mutex<BTreeMap<i32, Listener>>,
+    /// Each node listens at each of these.
+    doors: Vec<Arc<Listener>>,
+    addresses: BTreeMap<Place, SocketAddr>,
+    open: Mutex<BTreeMap<Place, Open>>,
     versions: Arc<Mutex<Option<Versions>>>,
 }
 
+/// A node, and which of the listeners.
+type Place = (i32, usize);
+
 #[derive(Debug)]
-struct Listener {
+struct Open {
     close: Arc<Notify>,
     closed: oneshot::Receiver<()>,
 }
@@ -70,44 +78,55 @@ impl TestBroker {
         Builder::default()
     }
 
-    pub(crate) async fn listen(mut builder: Builder, first: SocketAddr) -> Result<Self, StartError> {
+    pub(crate) async fn listen(mut builder: Builder) -> Result<Self, StartError> {
+        let doors: Vec<Arc<Listener>> = builder.listeners()?.into_iter().map(Arc::new).collect();
         let mut bound = Vec::new();
         let mut addresses = BTreeMap::new();
         for (id, index) in (1..).zip(0..builder.node_count().min(100)) {
-            let port = match (first.port(), u16::try_from(index)) {
-                (0, _) => 0,
-                (port, Ok(index)) => port.saturating_add(index),
-                (port, Err(_)) => port,
-            };
-            let address = SocketAddr::new(first.ip(), port);
-            let listening = async {
-                let listener = TcpListener::bind(address).await?;
-                let address = listener.local_addr()?;
-                Ok((listener, address))
-            };
-            let (listener, address) =
-                listening.await.map_err(|source: io::Error| StartError::Listen { address, source })?;
-            builder = builder.advertise(id, advertised(address), address.port());
-            addresses.insert(id, address);
-            bound.push((id, listener));
+            for (door, first) in doors.iter().map(|door| door.address).enumerate() {
+                let address = SocketAddr::new(first.ip(), following(first.port(), index));
+                let listening = async {
+                    let listener = TcpListener::bind(address).await?;
+                    let address = listener.local_addr()?;
+                    Ok((listener, address))
+                };
+                let (listener, address) =
+                    listening.await.map_err(|source: io::Error| StartError::Listen { address, source })?;
+                builder = builder.advertise_at(id, door, advertised(address), address.port());
+                addresses.insert((id, door), address);
+                bound.push(((id, door), listener));
+            }
         }
         let broker = builder.build()?;
-        let started = Self { broker, addresses, listeners: Mutex::default(), versions: Arc::default() };
-        for (id, listener) in bound {
-            started.accept(id, listener);
+        let (open, versions) = (Mutex::default(), Arc::default());
+        let started = Self { broker, doors, addresses, open, versions };
+        for (place, listener) in bound {
+            started.accept(place, listener);
         }
         Ok(started)
     }
 
-    /// The addresses of the nodes, `127.0.0.1:4711,127.0.0.1:4712`: what clients call `bootstrap.servers`.
+    /// The addresses of the nodes, `127.0.0.1:4711,127.0.0.1:4712`: what clients call `bootstrap.servers`. Of several
+    /// listeners, those of the first.
     pub fn bootstrap(&self) -> String {
-        let addresses = self.addresses.values().map(|it| format!("{}:{}", advertised(*it), it.port()));
+        self.bootstrap_of(0)
+    }
+
+    /// The addresses of the nodes at the listener of this name, as the setting `listeners` has it.
+    pub fn bootstrap_at(&self, listener: &str) -> Option<String> {
+        let door = self.doors.iter().position(|door| door.name == listener)?;
+        Some(self.bootstrap_of(door))
+    }
+
+    fn bootstrap_of(&self, door: usize) -> String {
+        let addresses = self.addresses.iter().filter(|((_, it), _)| *it == door);
+        let addresses = addresses.map(|(_, it)| format!("{}:{}", advertised(*it), it.port()));
         addresses.collect::<Vec<_>>().join(",")
     }
 
-    /// Where a node listens.
+    /// Where a node listens. Of several listeners, the first.
     pub fn address(&self, node: i32) -> Option<SocketAddr> {
-        self.addresses.get(&node).copied()
+        self.addresses.get(&(node, 0)).copied()
     }
 
     /// Shows connections that open from now on only these versions of the APIs, as an older broker would.
@@ -118,48 +137,55 @@ impl TestBroker {
     /// Closes every listener and connection.
     pub fn stop(&self) {
         self.broker.stop();
-        self.listeners.lock().values().for_each(|listener| listener.close.notify_one());
+        self.open.lock().values().for_each(|listener| listener.close.notify_one());
     }
 
-    /// Kills a node: its port closes, its connections break, other nodes take over what it led. Returns when the port is
+    /// Kills a node: its ports close, its connections break, other nodes take over what it led. Returns when the ports are
     /// closed.
     pub async fn kill_node(&self, node: i32) {
-        let listener = self.listeners.lock().remove(&node);
+        let mut closing = Vec::new();
+        for door in 0..self.doors.len() {
+            closing.extend(self.open.lock().remove(&(node, door)));
+        }
         self.broker.stop_node(node);
-        if let Some(listener) = listener {
+        for listener in closing {
             listener.close.notify_one();
             // An error means that the task is gone, and the listener with it.
             let _ = listener.closed.await;
         }
     }
 
-    /// Starts a node again that was killed, on the same port.
+    /// Starts a node again that was killed, on the same ports.
     ///
     /// # Errors
-    /// The port was taken meanwhile.
+    /// A port was taken meanwhile.
     pub async fn restart_node(&self, node: i32) -> io::Result<()> {
-        let Some(address) = self.address(node) else {
+        if self.address(node).is_none() {
             return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no node {node}")));
-        };
-        if self.listeners.lock().contains_key(&node) {
+        }
+        if self.open.lock().contains_key(&(node, 0)) {
             return Ok(());
         }
-        let listener = TcpListener::bind(address).await?;
+        let mut bound = Vec::new();
+        for (place, address) in self.addresses.range((node, 0)..=(node, usize::MAX)) {
+            bound.push((*place, TcpListener::bind(address).await?));
+        }
         self.broker.start_node(node);
-        self.accept(node, listener);
+        bound.into_iter().for_each(|(place, listener)| self.accept(place, listener));
         Ok(())
     }
 
-    fn accept(&self, node: i32, listener: TcpListener) {
+    fn accept(&self, place: Place, listener: TcpListener) {
         let close = Arc::new(Notify::new());
         let (done, closed) = oneshot::channel();
-        self.listeners.lock().insert(node, Listener { close: close.clone(), closed });
+        self.open.lock().insert(place, Open { close: close.clone(), closed });
         let (broker, versions) = (self.broker.clone(), self.versions.clone());
+        let door = self.doors[place.1].clone();
         let task = async move {
             tokio::select! {
                 biased;
                 () = close.notified() => {}
-                () = accept_all(&broker, node, &listener, &versions) => {}
+                () = accept_all(&broker, place, &door, &listener, &versions) => {}
             }
             drop(listener);
             // Nobody waits unless the node was killed.
@@ -169,7 +195,23 @@ impl TestBroker {
     }
 }
 
-async fn accept_all(broker: &Broker, node: i32, listener: &TcpListener, versions: &Mutex<Option<Versions>>) {
+/// The port of the node with this index; zero is any.
+fn following(first: u16, index: usize) -> u16 {
+    match (first, u16::try_from(index)) {
+        (0, _) => 0,
+        (port, Ok(index)) => port.saturating_add(index),
+        (port, Err(_)) => port,
+    }
+}
+
+async fn accept_all(
+    broker: &Broker,
+    place: Place,
+    door: &Arc<Listener>,
+    listener: &TcpListener,
+    versions: &Mutex<Option<Versions>>,
+) {
+    let node = place.0;
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -185,14 +227,36 @@ async fn accept_all(broker: &Broker, node: i32, listener: &TcpListener, versions
         }
         let (broker, versions, peer) = (broker.clone(), versions.lock().clone(), peer.ip().to_string());
         let world = broker.shared.world.clone();
-        let task = async move {
-            match versions {
-                Some(versions) => broker.serve_versions(node, &peer, versions, stream).await,
-                None => broker.serve(node, &peer, stream).await,
-            }
-        };
+        let door = door.clone();
+        let task = async move { serve(&broker, place, &door, versions, peer, stream).await };
         world.spawn("broker connection", Box::pin(task));
     }
+}
+
+/// Serves a connection that came in by a door.
+async fn serve(
+    broker: &Broker,
+    (node, index): Place,
+    door: &Listener,
+    versions: Option<Versions>,
+    peer: String,
+    stream: TcpStream,
+) {
+    let entry = Entry { listener: index, principal: None, sasl: door.sasl.clone() };
+    let shared = broker.shared.clone();
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &door.tls {
+        // A node that is killed meanwhile closes the connection as soon as it is one.
+        match tls.accept(stream).await {
+            Ok((stream, principal)) => {
+                let entry = Entry { principal, ..entry };
+                server::serve(shared, node, peer, versions, entry, stream).await;
+            }
+            Err(error) => tracing::debug!(node, peer, %error, "no handshake of TLS"),
+        }
+        return;
+    }
+    server::serve(shared, node, peer, versions, entry, stream).await;
 }
 
 /// An address that a client can connect to: "everywhere" is none.

@@ -15,6 +15,7 @@ use crate::world::Simulation;
 use crate::{Failure, fail};
 use ottla_broker::TestBroker;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -39,7 +40,8 @@ struct Inner {
 #[expect(clippy::large_enum_variant, reason = "one a run")]
 enum Place {
     Simulator(Simulation, SimulatedCluster),
-    Bundled(TestBroker),
+    /// With the certificates of its doors, if it has any.
+    Bundled(TestBroker, PathBuf),
     Kafka(Arc<KafkaCluster>),
 }
 
@@ -75,7 +77,20 @@ impl Backend {
     pub fn bundled(broker: TestBroker, seed: u64) -> Result<Self, Failure> {
         let bootstrap = broker.bootstrap();
         let judge = Judge::new(judge::tcp(), &bootstrap)?;
-        Ok(Self::new(Place::Bundled(broker), judge, bootstrap, seed))
+        Ok(Self::new(Place::Bundled(broker, PathBuf::new()), judge, bootstrap, seed))
+    }
+
+    /// The bundled broker, by one of its doors. The judge comes in by the plain one, which is the first.
+    pub fn bundled_behind(
+        broker: TestBroker,
+        door: Door,
+        certificates: &Path,
+        seed: u64,
+    ) -> Result<Self, Failure> {
+        let judge = Judge::new(judge::tcp(), &broker.bootstrap())?;
+        let Some(bootstrap) = broker.bootstrap_at(door.listener()) else { fail!("{door} is not there") };
+        let (place, names) = (Place::Bundled(broker, certificates.to_path_buf()), AtomicU32::new(0));
+        Ok(Backend(Arc::new(Inner { place, judge, bootstrap, door, seed, names })))
     }
 
     /// Apache Kafka.
@@ -95,7 +110,7 @@ impl Backend {
     pub fn stop(&self) {
         match &self.0.place {
             Place::Simulator(_, cluster) => cluster.stop(),
-            Place::Bundled(broker) => broker.stop(),
+            Place::Bundled(broker, _) => broker.stop(),
             Place::Kafka(_) => {}
         }
     }
@@ -121,7 +136,7 @@ impl Backend {
         let builder = ottla::Client::builder().bootstrap(bootstrap).client_id(CLIENT_ID);
         match &self.0.place {
             Place::Simulator(simulation, _) => builder.world(Arc::new(simulation.clone())),
-            Place::Bundled(_) => builder,
+            Place::Bundled(_, certificates) => self.0.door.enter(builder, certificates),
             Place::Kafka(cluster) => self.0.door.enter(builder, &cluster.certificates()),
         }
     }
@@ -157,7 +172,7 @@ impl Backend {
         let number = self.0.names.fetch_add(1, Ordering::Relaxed);
         match &self.0.place {
             Place::Simulator(..) => format!("{name}-{number}"),
-            Place::Bundled(_) | Place::Kafka(_) => format!("{name}-{}-{number}", self.0.seed),
+            Place::Bundled(..) | Place::Kafka(_) => format!("{name}-{}-{number}", self.0.seed),
         }
     }
 
@@ -188,7 +203,7 @@ impl Backend {
     pub fn scale(&self, simulated: u32) -> u32 {
         match &self.0.place {
             Place::Simulator(..) => simulated,
-            Place::Bundled(_) | Place::Kafka(_) => simulated * 4,
+            Place::Bundled(..) | Place::Kafka(_) => simulated * 4,
         }
     }
 
@@ -196,7 +211,7 @@ impl Backend {
     pub fn knows_topic_ids(&self) -> bool {
         match &self.0.place {
             Place::Simulator(_, cluster) => cluster.knows_topic_ids(),
-            Place::Bundled(_) | Place::Kafka(_) => true,
+            Place::Bundled(..) | Place::Kafka(_) => true,
         }
     }
 
@@ -204,7 +219,7 @@ impl Backend {
     pub fn has_modern_groups(&self) -> bool {
         match &self.0.place {
             Place::Simulator(_, cluster) => cluster.has_modern_groups(),
-            Place::Bundled(_) => true,
+            Place::Bundled(..) => true,
             Place::Kafka(cluster) => cluster.has_modern_groups(),
         }
     }
@@ -213,7 +228,7 @@ impl Backend {
     pub fn matches_patterns(&self) -> bool {
         match &self.0.place {
             Place::Simulator(_, cluster) => cluster.matches_patterns(),
-            Place::Bundled(_) | Place::Kafka(_) => self.has_modern_groups(),
+            Place::Bundled(..) | Place::Kafka(_) => self.has_modern_groups(),
         }
     }
 
@@ -221,7 +236,7 @@ impl Backend {
     pub fn reads_from_followers(&self) -> bool {
         match &self.0.place {
             Place::Simulator(_, cluster) => cluster.reads_from_followers(),
-            Place::Bundled(_) | Place::Kafka(_) => true,
+            Place::Bundled(..) | Place::Kafka(_) => true,
         }
     }
 
@@ -233,7 +248,7 @@ impl Backend {
     ) -> Task<T> {
         match &self.0.place {
             Place::Simulator(simulation, _) => Task(name, simulation.spawn(name, task)),
-            Place::Bundled(_) | Place::Kafka(_) => Task(name, tokio::spawn(async { Some(task.await) })),
+            Place::Bundled(..) | Place::Kafka(_) => Task(name, tokio::spawn(async { Some(task.await) })),
         }
     }
 
@@ -276,7 +291,7 @@ impl Backend {
             match &self.0.place {
                 // Leaders move: it may be one of yesterday that answers.
                 Place::Kafka(_) => history.glimpsed(partition, offset),
-                Place::Simulator(..) | Place::Bundled(_) => history.committed(partition, offset),
+                Place::Simulator(..) | Place::Bundled(..) => history.committed(partition, offset),
             }
         }
         Ok(())
@@ -286,7 +301,7 @@ impl Backend {
     pub fn set_transaction_version(&self, level: i16) -> Result<(), Failure> {
         match &self.0.place {
             Place::Simulator(_, cluster) => cluster.set_transaction_version(level),
-            Place::Bundled(broker) => {
+            Place::Bundled(broker, _) => {
                 broker.set_transaction_version(level).map_err(|code| Failure::new(format!("{code}")))
             }
             Place::Kafka(_) => Ok(()),
@@ -298,7 +313,7 @@ impl Backend {
     pub fn end_without_a_word(&self, done: bool) {
         match &self.0.place {
             Place::Simulator(_, cluster) => cluster.end_without_a_word(done),
-            Place::Bundled(broker) => {
+            Place::Bundled(broker, _) => {
                 broker.fault(end_without_a_word(done));
             }
             Place::Kafka(_) => {}
@@ -333,7 +348,7 @@ impl Backend {
                 sleep(Duration::from_millis(100 + random.below(1_000))).await;
                 cluster.disturb(topic, random).await;
             }
-            Place::Bundled(broker) => {
+            Place::Bundled(broker, _) => {
                 sleep(Duration::from_millis(10 + random.below(100))).await;
                 let node = 1 + i32::try_from(random.below(3))?;
                 let partitions = (0..).take_while(|index| broker.leader(topic, *index).is_some()).count();

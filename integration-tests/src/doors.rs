@@ -6,6 +6,7 @@ use crate::{Failure, ensure, fail};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ottla::{ClientBuilder, ErrorKind, Payload, Sasl, SecurityProtocol, Tls, Token};
+use ottla_broker::TestBroker;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
@@ -193,6 +194,22 @@ pub fn issue(directory: &Path) -> Result<(), Failure> {
 pub fn scram_users() -> Vec<String> {
     let user = |hash| ["--add-scram".into(), format!("SCRAM-SHA-{hash}=[name={USER},password={PASSWORD}]")];
     [256, 512].into_iter().flat_map(user).collect()
+}
+
+/// A bundled broker with all doors: the plain one is the first.
+pub async fn bundled(certificates: &Path, acl: bool) -> Result<TestBroker, Failure> {
+    issue(certificates)?;
+    let doors = Door::all(true, true);
+    let listeners: Vec<_> = [PLAINTEXT, "SSL", "MTLS", "SASL_PLAINTEXT", "SASL_SSL"]
+        .iter()
+        .map(|name| format!("{name}://127.0.0.1:0"))
+        .collect();
+    let broker = TestBroker::builder()
+        .setting("listeners", listeners.join(","))
+        .setting("listener.security.protocol.map", "MTLS:SSL")
+        .properties(&properties(&doors, acl, certificates))?
+        .user(USER, PASSWORD);
+    Ok(broker.start().await?)
 }
 
 /// The settings of a node with these doors.

@@ -5,6 +5,9 @@
 
 use ottla::{Client, ClientBuilder, Error, ErrorKind, Payload, SecurityProtocol, Tls};
 use ottla_broker::Broker;
+use ottla_integration_tests::backend::Backend;
+use ottla_integration_tests::doors;
+use ottla_integration_tests::scenarios::ALL;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     date_time_ymd,
@@ -28,6 +31,8 @@ static OLD: Versions = &[&TLS12];
 
 /// Long enough for a loaded machine, and much shorter than the deadline of a call: what is refused is refused at once.
 const AT_ONCE: Duration = Duration::from_secs(20);
+/// For a scenario.
+const LIMIT: Duration = Duration::from_secs(120);
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -404,4 +409,31 @@ async fn a_peer_that_falls_silent_in_the_handshake_is_left_in_time() {
         .unwrap();
     let error = client.admin().describe_cluster().await.expect_err("nobody answers").to_string();
     assert!(error.contains("no TLS handshake with"), "{error}");
+}
+
+/// Runs the first scenario by each door of the bundled broker, then tries to come in without being anybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_door_of_the_bundled_broker_opens_to_those_who_may_come_in() {
+    let certificates = tempdir("doors");
+    for (door, seed) in doors::Door::all(true, true).into_iter().zip(1..) {
+        let broker = doors::bundled(&certificates, true).await.unwrap();
+        let backend = Backend::bundled_behind(broker, door, &certificates, seed).unwrap();
+        let scenario = ALL.first().unwrap();
+        let ended = tokio::time::timeout(LIMIT, (scenario.run)(backend.clone())).await;
+        backend.stop();
+        if let Err(failure) = ended.unwrap() {
+            panic!("{} by {door}: {failure}", scenario.name);
+        }
+    }
+    let broker = doors::bundled(&certificates, true).await.unwrap();
+    let bootstrap = broker.bootstrap_at("SASL_PLAINTEXT").unwrap();
+    for (what, sasl) in doors::false_logins() {
+        let checked = doors::check_false_login(&bootstrap, sasl).await;
+        assert!(checked.is_ok(), "{what}: {}", checked.unwrap_err());
+    }
+    std::fs::remove_dir_all(certificates).unwrap();
+}
+
+fn tempdir(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("ottla-{name}-{}", std::process::id()))
 }

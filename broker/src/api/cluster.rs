@@ -3,9 +3,10 @@
 //! Metadata versions 0 to 13: whole; a topic that is unknown is created when the client allows it and
 //! auto.create.topics.enable is on, and is there at once. DescribeCluster versions 0 to 2: whole, but for controllers as
 //! endpoints (UNSUPPORTED_ENDPOINT_TYPE). FindCoordinator versions 0 to 6: groups and transactions; share groups are refused
-//! with UNSUPPORTED_VERSION. Nobody is denied anything, so authorized operations are all there are.
+//! with UNSUPPORTED_VERSION. What somebody may not know of he is not shown.
 
 use super::{Caller, Refuse};
+use crate::core::authorizer::{CLUSTER_NAME, Kind, Operation};
 use crate::core::coordinator::Coordinated;
 use crate::core::topics::{Partition, Topic, is_legal_name};
 use crate::core::{Cluster, Now};
@@ -89,28 +90,33 @@ impl Cluster {
         let wants_operations = request.include_topic_authorized_operations;
         let asked = request.topics.filter(|topics| caller.version > 0 || !topics.is_empty());
         let mut topics = match &asked {
-            None => self.topics.iter().map(|topic| self.describe_topic(topic)).collect(),
+            None => {
+                let may =
+                    |topic: &&Topic| self.access.on_topic(ApiKey::METADATA, caller, &topic.name).is_ok();
+                self.topics.iter().filter(may).map(|topic| self.describe_topic(topic)).collect()
+            }
             Some(asked) => {
                 let may_create = request.allow_auto_topic_creation && self.settings.auto_create_topics;
                 asked.iter().map(|it| self.look_up(now, caller, it, may_create)).collect::<Vec<_>>()
             }
         };
         for topic in topics.iter_mut().filter(|topic| wants_operations && topic.error_code.is_ok()) {
-            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+            let name = topic.name.as_deref().unwrap_or_default();
+            topic.topic_authorized_operations =
+                self.access.operations(caller.into(), Kind::Topic, name, TOPIC_OPERATIONS);
         }
-        let brokers = self.alive_nodes().map(|(node_id, node)| Broker {
-            node_id,
-            host: node.host.clone(),
-            port: node.port,
-            rack: node.rack.clone(),
+        let brokers = self.alive_nodes().map(|(node_id, node)| {
+            let (host, port) = node.endpoint(caller.listener);
+            Broker { node_id, host, port, rack: node.rack.clone() }
         });
         let wants_cluster = request.include_cluster_authorized_operations;
+        let operations = if wants_cluster { self.cluster_operations(caller) } else { NOT_ASKED };
         MetadataResponse {
             brokers: brokers.collect(),
             cluster_id: Some(self.id.clone()),
             controller_id: self.controller(),
             topics,
-            cluster_authorized_operations: if wants_cluster { CLUSTER_OPERATIONS } else { NOT_ASKED },
+            cluster_authorized_operations: operations,
             ..MetadataResponse::default()
         }
     }
@@ -130,6 +136,12 @@ impl Cluster {
             unknown.name = (caller.version < 12).then(Str::default);
             return unknown;
         };
+        match self.access.on_topic(ApiKey::METADATA, caller, &name) {
+            // Who may not know of a topic is not told that there is one of this id.
+            Err(_) if by_id => return no_topic(asked, ErrorCode::UNKNOWN_TOPIC_ID),
+            Err(code) => return no_topic(asked, code),
+            Ok(()) => {}
+        }
         if let Some(code) = self.faults.on_topic(ApiKey::METADATA, caller.node, &name) {
             return no_topic(asked, code);
         }
@@ -142,6 +154,9 @@ impl Cluster {
         if !may_create {
             return no_topic(asked, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         }
+        if let Err(code) = self.may_create(caller, &name) {
+            return no_topic(asked, code);
+        }
         let replicas = self.replication_factor(self.settings.replication_factor);
         let assignment = self.assign(self.settings.partitions, replicas);
         let settings = self.plain_settings();
@@ -152,6 +167,20 @@ impl Cluster {
             || no_topic(asked, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
             |topic| self.describe_topic(topic),
         )
+    }
+
+    /// What somebody may do with the cluster, if he may know of it at all.
+    fn cluster_operations(&self, caller: &Caller) -> i32 {
+        match self.access.on_cluster(Operation::Describe, caller) {
+            Ok(()) => self.access.operations(caller.into(), Kind::Cluster, CLUSTER_NAME, CLUSTER_OPERATIONS),
+            Err(_) => 0,
+        }
+    }
+
+    /// Whether somebody may make a topic by asking for it.
+    fn may_create(&self, caller: &Caller, topic: &str) -> Result<(), ErrorCode> {
+        let anywhere = self.access.on_cluster(Operation::Create, caller);
+        anywhere.or_else(|_| self.access.check(caller, Kind::Topic, topic, Operation::Create))
     }
 
     fn describe_topic(&self, topic: &Topic) -> TopicMetadata {
@@ -187,7 +216,7 @@ impl Cluster {
     pub(crate) fn describe_cluster(
         &mut self,
         _: Now,
-        _: &Caller,
+        caller: &Caller,
         request: DescribeClusterRequest,
     ) -> DescribeClusterResponse {
         const BROKERS: i8 = 1;
@@ -195,19 +224,17 @@ impl Cluster {
             return request.refuse(ErrorCode::UNSUPPORTED_ENDPOINT_TYPE);
         }
         let nodes = self.nodes.iter().filter(|(_, node)| node.alive || request.include_fenced_brokers);
-        let brokers = nodes.map(|(id, node)| DescribeClusterBroker {
-            broker_id: *id,
-            host: node.host.clone(),
-            port: node.port,
-            rack: node.rack.clone(),
-            is_fenced: !node.alive,
+        let brokers = nodes.map(|(id, node)| {
+            let (host, port) = node.endpoint(caller.listener);
+            let (broker_id, rack, is_fenced) = (*id, node.rack.clone(), !node.alive);
+            DescribeClusterBroker { broker_id, host, port, rack, is_fenced }
         });
         let wanted = request.include_cluster_authorized_operations;
         DescribeClusterResponse {
             cluster_id: self.id.clone(),
             controller_id: self.controller(),
             brokers: brokers.collect(),
-            cluster_authorized_operations: if wanted { CLUSTER_OPERATIONS } else { NOT_ASKED },
+            cluster_authorized_operations: if wanted { self.cluster_operations(caller) } else { NOT_ASKED },
             ..DescribeClusterResponse::default()
         }
     }
@@ -224,11 +251,11 @@ impl Cluster {
             _ => return request.refuse(ErrorCode::UNSUPPORTED_VERSION),
         };
         if caller.version >= 4 {
-            let find = |key| self.coordinator_of(now, key, is_group);
+            let find = |key| self.coordinator_of(now, caller, key, is_group);
             let coordinators = request.coordinator_keys.iter().map(find).collect();
             return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
         }
-        let found = self.coordinator_of(now, &request.key, is_group);
+        let found = self.coordinator_of(now, caller, &request.key, is_group);
         FindCoordinatorResponse {
             error_code: found.error_code,
             error_message: found.error_message,
@@ -239,22 +266,24 @@ impl Cluster {
         }
     }
 
-    fn coordinator_of(&mut self, now: Now, key: &Str, is_group: bool) -> Coordinator {
+    fn coordinator_of(&mut self, now: Now, caller: &Caller, key: &Str, is_group: bool) -> Coordinator {
         if key.is_empty() && is_group {
             return no_coordinator(key, ErrorCode::INVALID_GROUP_ID);
+        }
+        let allowed = match is_group {
+            true => self.access.on_group(Operation::Describe, caller, key),
+            false => self.access.on_transaction(Operation::Describe, caller, key),
+        };
+        if let Err(code) = allowed {
+            return no_coordinator(key, code);
         }
         let of = if is_group { Coordinated::Group(key) } else { Coordinated::Transaction(key) };
         let found = self.coordinator(now, of).and_then(|id| Some((id, self.nodes.get(&id)?)));
         let Some((node_id, node)) = found else {
             return no_coordinator(key, ErrorCode::COORDINATOR_NOT_AVAILABLE);
         };
-        Coordinator {
-            key: key.clone(),
-            node_id,
-            host: node.host.clone(),
-            port: node.port,
-            error_code: ErrorCode::NONE,
-            error_message: None,
-        }
+        let (host, port) = node.endpoint(caller.listener);
+        let (key, error_code) = (key.clone(), ErrorCode::NONE);
+        Coordinator { key, node_id, host, port, error_code, error_message: None }
     }
 }

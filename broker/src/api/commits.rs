@@ -5,6 +5,7 @@
 //! groups from 8, member epochs from 9, topic ids from 10). OffsetDelete version 0: a group with members keeps its offsets.
 
 use super::{Caller, Refuse};
+use crate::core::authorizer::Operation;
 use crate::core::coordinator::Coordinated;
 use crate::core::group::{Committed, Entry};
 use crate::core::topics::Topics;
@@ -158,6 +159,7 @@ impl Cluster {
         asked: &OffsetCommitPartition,
     ) -> Result<((Str, i32), Committed), ErrorCode> {
         let index = asked.partition_index;
+        self.access.on_topic(ApiKey::OFFSET_COMMIT, caller, topic)?;
         if let Some(code) = self.faults.on_partition(ApiKey::OFFSET_COMMIT, caller.node, topic, index) {
             return Err(code);
         }
@@ -214,13 +216,16 @@ impl Cluster {
         asked: Option<&[OffsetFetchTopic]>,
         stable: bool,
     ) -> Result<Vec<OffsetFetchedTopic>, ErrorCode> {
+        self.access.on_group(Operation::Describe, caller, group)?;
         self.check_coordinator(caller, Coordinated::Group(group))?;
         let entry = self.groups.get(group);
         if let Some(entry) = entry {
             entry.membership.check_fetch(member_id, epoch)?;
         }
         let Some(asked) = asked else {
-            return Ok(entry.map(|entry| all_offsets(&self.topics, entry, stable)).unwrap_or_default());
+            let mut all = entry.map(|entry| all_offsets(&self.topics, entry, stable)).unwrap_or_default();
+            all.retain(|topic| self.access.on_topic(ApiKey::OFFSET_FETCH, caller, &topic.name).is_ok());
+            return Ok(all);
         };
         let mut topics = Vec::with_capacity(asked.len());
         for topic in asked {
@@ -230,6 +235,10 @@ impl Cluster {
                 topics.push(no_offsets(topic, ErrorCode::UNKNOWN_TOPIC_ID));
                 continue;
             };
+            if let Err(code) = self.access.on_topic(ApiKey::OFFSET_FETCH, caller, name) {
+                topics.push(no_offsets(topic, code));
+                continue;
+            }
             let fetched = |index: &i32| {
                 if let Some(code) = self.faults.on_partition(ApiKey::OFFSET_FETCH, caller.node, name, *index)
                 {
@@ -263,8 +272,10 @@ impl Cluster {
         if !entry.membership.is_empty() && !entry.membership.has_subscriptions() {
             return request.refuse(ErrorCode::NON_EMPTY_GROUP);
         }
+        let may = |name: &str| self.access.on_topic(ApiKey::OFFSET_DELETE, caller, name);
         let subscribed = |name: &str| entry.membership.subscribes_to(name);
-        let places = request.topics.iter().filter(|topic| !subscribed(&topic.name));
+        let places = request.topics.iter();
+        let places = places.filter(|topic| may(&topic.name).is_ok() && !subscribed(&topic.name));
         let places = places
             .flat_map(|topic| topic.partitions.iter().map(|it| (topic.name.clone(), it.partition_index)));
         let places: Vec<(Str, i32)> = places.filter(|place| entry.offset(place).is_some()).collect();
@@ -277,9 +288,11 @@ impl Cluster {
         };
         let mut response = OffsetDeleteResponse::default();
         for topic in request.topics {
+            let allowed = self.access.on_topic(ApiKey::OFFSET_DELETE, caller, &topic.name);
             let in_use = entry.membership.subscribes_to(&topic.name);
             let partitions = topic.partitions.iter().map(|it| {
                 let error_code = match in_use {
+                    _ if allowed.is_err() => ErrorCode::TOPIC_AUTHORIZATION_FAILED,
                     true => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
                     false if entry.forget(&(topic.name.clone(), it.partition_index)) => ErrorCode::NONE,
                     false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,

@@ -6,6 +6,7 @@
 //! metrics and loggers (INVALID_REQUEST). A topic's change takes effect at once.
 
 use super::{Caller, Refuse};
+use crate::core::authorizer::{self, CLUSTER_NAME, Operation};
 use crate::core::settings::{BrokerKey, Given, Kind, SettingError, TOPIC_KEYS, TopicKey};
 use crate::core::topics::Topic;
 use crate::core::{Cluster, Now};
@@ -112,6 +113,10 @@ fn altered(resource_type: i8, name: &Str, outcome: Result<(), Refused>) -> Alter
 type Places = Vec<(String, Option<String>, i8)>;
 
 fn entry(name: &str, kind: Kind, read_only: bool, mut places: Places, synonyms: bool) -> DescribedConfig {
+    let is_sensitive = kind == Kind::Password;
+    if is_sensitive {
+        places.iter_mut().for_each(|(_, value, _)| *value = None);
+    }
     let (_, value, source) = places.first().cloned().unwrap_or((String::new(), None, DEFAULT));
     if !synonyms {
         places.clear();
@@ -126,10 +131,10 @@ fn entry(name: &str, kind: Kind, read_only: bool, mut places: Places, synonyms: 
         value: value.map(Str::from),
         read_only,
         config_source: source,
+        is_sensitive,
         synonyms: places.into_iter().map(synonym).collect(),
         config_type: kind.wire_type(),
         documentation: None,
-        ..DescribedConfig::default()
     }
 }
 
@@ -141,11 +146,13 @@ impl Cluster {
         request: DescribeConfigsRequest,
     ) -> DescribeConfigsResponse {
         let describe = |asked: &DescribeConfigsResource| {
-            let found = match asked.resource_type {
+            let (of, name) = (asked.resource_type, &asked.resource_name);
+            let allowed = self.may(caller, Operation::DescribeConfigs, of, name);
+            let found = allowed.and_then(|()| match of {
                 TOPIC => self.described_topic(&asked.resource_name, request.include_synonyms),
                 BROKER => self.described_broker(caller, &asked.resource_name, request.include_synonyms),
                 other => invalid(format!("resources of type {other} have no configuration here")),
-            };
+            });
             let wanted = asked.configuration_keys.as_deref().unwrap_or_default();
             let found = found.map(|mut entries| {
                 entries.retain(|entry| wanted.is_empty() || wanted.contains(&entry.name));
@@ -221,7 +228,7 @@ impl Cluster {
     pub(crate) fn incremental_alter_configs(
         &mut self,
         now: Now,
-        _: &Caller,
+        caller: &Caller,
         request: IncrementalAlterConfigsRequest,
     ) -> IncrementalAlterConfigsResponse {
         let named = request.resources.iter().map(|it| (it.resource_type, &*it.resource_name));
@@ -231,7 +238,7 @@ impl Cluster {
             let (of, name) = (it.resource_type, &it.resource_name);
             let outcome = match twice {
                 true => invalid(format!("{name} is named twice")),
-                false => self.overrides(of, name).and_then(|mut given| {
+                false => self.alterable(caller, of, name).and_then(|mut given| {
                     change(of, &mut given, &it.configs)?;
                     self.put_overrides(now, of, name, given, request.validate_only)
                 }),
@@ -245,7 +252,7 @@ impl Cluster {
     pub(crate) fn alter_configs(
         &mut self,
         now: Now,
-        _: &Caller,
+        caller: &Caller,
         request: AlterConfigsRequest,
     ) -> AlterConfigsResponse {
         let named = request.resources.iter().map(|it| (it.resource_type, &*it.resource_name));
@@ -264,13 +271,28 @@ impl Cluster {
                     let mut given = Given::new();
                     let changed = change(of, &mut given, &sets.collect::<Vec<_>>());
                     changed
-                        .and_then(|()| self.overrides(of, name).map(|_| ()))
+                        .and_then(|()| self.alterable(caller, of, name).map(|_| ()))
                         .and_then(|()| self.put_overrides(now, of, name, given, request.validate_only))
                 }
             };
             responses.push(altered(of, name, outcome));
         }
         AlterConfigsResponse { responses, ..AlterConfigsResponse::default() }
+    }
+
+    /// Whether somebody may do this with the configuration of a resource.
+    fn may(&self, caller: &Caller, operation: Operation, of: i8, name: &str) -> Result<(), Refused> {
+        let checked = match of {
+            TOPIC => self.access.check(caller, authorizer::Kind::Topic, name, operation),
+            _ => self.access.check(caller, authorizer::Kind::Cluster, CLUSTER_NAME, operation),
+        };
+        checked.map_err(whole)
+    }
+
+    /// What a resource overrides now, for somebody who may change it.
+    fn alterable(&self, caller: &Caller, of: i8, name: &str) -> Result<Given, Refused> {
+        self.may(caller, Operation::AlterConfigs, of, name)?;
+        self.overrides(of, name)
     }
 
     /// What a resource overrides now.

@@ -7,6 +7,7 @@
 
 use super::groups::GROUP_OPERATIONS;
 use super::{Caller, Refuse};
+use crate::core::authorizer::{Kind, Operation};
 use crate::core::coordinator::Coordinated;
 use crate::core::group::consumer::assign::Assignor;
 use crate::core::group::consumer::{Group, LEAVES, LEAVES_FOR_A_WHILE, Member, Place, check_pattern};
@@ -89,7 +90,8 @@ impl Cluster {
             return request.refuse(ErrorCode::UNSUPPORTED_VERSION);
         }
         let describe = |group_id: &Str| {
-            if let Err(code) = self.check_group(caller, group_id) {
+            let allowed = self.access.on_group(Operation::Describe, caller, group_id);
+            if let Err(code) = allowed.and_then(|()| self.check_group(caller, group_id)) {
                 return not_described(group_id, code);
             }
             let mut described = match self.groups.get(group_id).map(|entry| &entry.membership) {
@@ -98,12 +100,32 @@ impl Cluster {
                 None => refused(group_id, format!("Group {group_id} not found.")),
             };
             if request.include_authorized_operations {
-                described.authorized_operations = GROUP_OPERATIONS;
+                described.authorized_operations =
+                    self.access.operations(caller.into(), Kind::Group, group_id, GROUP_OPERATIONS);
+            }
+            if self.access.is_on() && !self.may_see(caller, &described) {
+                let reason =
+                    "The group has described topic(s) that the client is not authorized to describe.";
+                let error_message = Some(Str::from_static(reason));
+                let refused = not_described(group_id, ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+                return DescribedConsumerGroup { error_message, ..refused };
             }
             described
         };
         let groups = request.group_ids.iter().map(describe).collect();
         ConsumerGroupDescribeResponse { groups, ..ConsumerGroupDescribeResponse::default() }
+    }
+}
+
+impl Cluster {
+    /// Whether somebody may know of every topic that a group's description names.
+    fn may_see(&self, caller: &Caller, group: &DescribedConsumerGroup) -> bool {
+        let mut named = group.members.iter().flat_map(|member| {
+            let assigned = [&member.assignment, &member.target_assignment];
+            let assigned = assigned.into_iter().flat_map(|it| &it.topic_partitions);
+            member.subscribed_topic_names.iter().chain(assigned.map(|topic| &topic.topic_name))
+        });
+        named.all(|topic| self.access.check(caller, Kind::Topic, topic, Operation::Describe).is_ok())
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) const READ_COMMITTED: i8 = 1;
 #[derive(Debug)]
 pub(crate) struct Waiting {
     node: i32,
+    caller: Caller,
     version: i16,
     session_id: i32,
     rack: Str,
@@ -87,9 +88,10 @@ impl Cluster {
         let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max);
         let committed = request.isolation_level == READ_COMMITTED;
         let (node, version) = (caller.node, caller.version);
+        let caller = caller.clone();
         let rack = Str::from(&*request.rack_id);
         let mut waiting =
-            Waiting { node, version, session_id, rack, wanted, committed, bytes_max, missing: 0 };
+            Waiting { node, caller, version, session_id, rack, wanted, committed, bytes_max, missing: 0 };
         let pass = self.pass(&waiting);
         if pass.urgent || pass.bytes >= bytes_min || request.max_wait_ms <= 0 || waiting.wanted.is_empty() {
             return self.respond(&waiting, pass).into();
@@ -156,6 +158,9 @@ impl Cluster {
         oversize_first: bool,
     ) -> FetchedPartition {
         let Some(topic) = self.name_of(place) else { return failed(place, ErrorCode::UNKNOWN_TOPIC_ID) };
+        if let Err(code) = self.access.on_topic(ApiKey::FETCH, &waiting.caller, &topic) {
+            return failed(place, code);
+        }
         if let Some(code) = self.faults.on_partition(ApiKey::FETCH, waiting.node, &topic, place.partition) {
             return failed(place, code);
         }
@@ -250,7 +255,7 @@ impl Cluster {
             }
         }
         if waiting.version >= 16 {
-            response.node_endpoints = self.endpoints(hints.into_iter());
+            response.node_endpoints = self.endpoints(waiting.caller.listener, hints.into_iter());
         }
         response
     }
@@ -336,8 +341,7 @@ mod tests {
     fn check_nothing_is_left(end: impl FnOnce(&mut Cluster, Ticket)) {
         let mut cluster = Cluster::new(Settings::default(), 1, Box::new(InMemory));
         let node = Node {
-            host: Str::default(),
-            port: 0,
+            endpoints: Vec::new(),
             rack: None,
             alive: true,
             sessions: crate::core::sessions::Sessions::default(),
@@ -346,7 +350,7 @@ mod tests {
         let settings = cluster.plain_settings();
         let now = Now { at: Instant::now(), wall_ms: 0 };
         cluster.create_topic(now, Str::from("t"), vec![vec![1]], settings).unwrap();
-        let caller = Caller { node: 1, version: 12, client_id: Str::default(), host: Str::default() };
+        let caller = Caller { node: 1, version: 12, ..Caller::default() };
         let partitions = vec![FetchPartition { partition_max_bytes: 1, ..FetchPartition::default() }];
         let topics = vec![ottla_protocol::messages::FetchTopic {
             topic: Str::from("t"),

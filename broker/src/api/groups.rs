@@ -4,6 +4,7 @@
 //! DescribeGroups knows classic groups only, as in Kafka. A node lists the groups that it coordinates.
 
 use super::{Caller, Refuse};
+use crate::core::authorizer::{Kind, Operation};
 use crate::core::coordinator::Coordinated;
 use crate::core::group::Membership;
 use crate::core::group::classic::{Group, State};
@@ -61,7 +62,8 @@ impl Cluster {
         request: DescribeGroupsRequest,
     ) -> DescribeGroupsResponse {
         let describe = |group: &Str| {
-            if let Err(code) = self.check_group(caller, group) {
+            let allowed = self.access.on_group(Operation::Describe, caller, group);
+            if let Err(code) = allowed.and_then(|()| self.check_group(caller, group)) {
                 return not_described(group, code);
             }
             let mut described = match self.groups.get(group).map(|entry| &entry.membership) {
@@ -70,7 +72,8 @@ impl Cluster {
                 None => unknown_group(caller, group, "not found"),
             };
             if request.include_authorized_operations {
-                described.authorized_operations = GROUP_OPERATIONS;
+                described.authorized_operations =
+                    self.access.operations(caller.into(), Kind::Group, group, GROUP_OPERATIONS);
             }
             described
         };
@@ -87,8 +90,10 @@ impl Cluster {
         let matches = |filter: &[Str], value: &str| {
             filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
         };
+        let all = self.access.on_cluster(Operation::Describe, caller).is_ok();
         let listed = self.groups.iter().filter(|(id, entry)| {
-            self.check_coordinator(caller, Coordinated::Group(id)).is_ok()
+            (all || self.access.on_group(Operation::Describe, caller, id).is_ok())
+                && self.check_coordinator(caller, Coordinated::Group(id)).is_ok()
                 && matches(&request.states_filter, entry.membership.state())
                 && matches(&request.types_filter, entry.membership.type_name())
         });
@@ -108,7 +113,11 @@ impl Cluster {
         request: DeleteGroupsRequest,
     ) -> DeleteGroupsResponse {
         let delete = |group_id: &Str| {
-            let checked = self.check_group(caller, group_id).and_then(|()| match self.groups.get(group_id) {
+            let allowed = self.access.on_group(Operation::Delete, caller, group_id);
+            let checked = allowed.and_then(|()| self.check_group(caller, group_id)).and_then(|()| match self
+                .groups
+                .get(group_id)
+            {
                 None => Err(ErrorCode::GROUP_ID_NOT_FOUND),
                 Some(entry) if !entry.membership.is_empty() => Err(ErrorCode::NON_EMPTY_GROUP),
                 Some(_) => Ok(()),

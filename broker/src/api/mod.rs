@@ -6,6 +6,8 @@
 //! Invariant: what ApiVersions advertises is this table, and nothing outside of it is served.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
+mod access;
+pub(crate) mod acls;
 pub(crate) mod cluster;
 pub(crate) mod commits;
 pub(crate) mod configs;
@@ -20,6 +22,8 @@ pub(crate) mod produce;
 pub(crate) mod producer_id;
 pub(crate) mod records;
 pub(crate) mod rules;
+pub(crate) mod sasl;
+pub(crate) mod scram_users;
 pub(crate) mod topics;
 pub(crate) mod transaction_offsets;
 pub(crate) mod transaction_views;
@@ -36,7 +40,7 @@ use ottla_protocol::messages::*;
 use ottla_protocol::wire::{DecodeError, EncodeError, Str};
 
 /// Who sent a request, and in which version.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Caller {
     /// The node that was asked.
     pub(crate) node: i32,
@@ -45,6 +49,10 @@ pub(crate) struct Caller {
     pub(crate) client_id: Str,
     /// Where the client connects from, as text.
     pub(crate) host: Str,
+    /// By which listener it came in.
+    pub(crate) listener: usize,
+    /// Who it is: `User:alice`.
+    pub(crate) principal: Str,
 }
 
 /// A request that can be refused as a whole: what its answer looks like when everything in it failed.
@@ -54,9 +62,11 @@ pub(crate) trait Refuse {
     fn refuse(&self, code: ErrorCode) -> Self::Response;
 }
 
-/// Brokers that write markers are never throttled.
+/// Brokers that write markers are never throttled, nor are logins.
 macro_rules! throttle {
     (WriteTxnMarkers, $response:ident, $ms:ident) => {{}};
+    (SaslHandshake, $response:ident, $ms:ident) => {{}};
+    (SaslAuthenticate, $response:ident, $ms:ident) => {{}};
     ($name:ident, $response:ident, $ms:ident) => {
         $response.throttle_time_ms = $ms
     };
@@ -98,6 +108,11 @@ macro_rules! apis {
                 match self { $( Self::$name(_) => $request::KEY, )+ }
             }
 
+            /// Whether nobody waits for an answer.
+            fn is_silent(&self) -> bool {
+                matches!(self, Self::Produce(call) if call.is_silent())
+            }
+
             /// The answer when everything that is asked fails with this code.
             pub(crate) fn refuse(&self, code: ErrorCode) -> Answer {
                 match self { $( Self::$name(call) => Answer::$name(call.refuse(code)), )+ }
@@ -124,6 +139,9 @@ macro_rules! apis {
             pub(crate) fn handle(&mut self, now: Now, caller: &Caller, call: Call) -> Handled {
                 self.tick(now);
                 self.promise_producer_ids(now);
+                if let Err(code) = self.access.gate(caller, &call) {
+                    return if call.is_silent() { Handled::HangUp } else { Handled::Answer(call.refuse(code)) };
+                }
                 match call { $( Call::$name(call) => self.$handler(now, caller, call).into(), )+ }
             }
         }
@@ -148,13 +166,20 @@ apis! {
     SyncGroup(SyncGroupRequest): SyncGroupRequest, 0..=5 => SyncGroupResponse, sync_group;
     DescribeGroups(DescribeGroupsRequest): DescribeGroupsRequest, 0..=6 => DescribeGroupsResponse, describe_groups;
     ListGroups(ListGroupsRequest): ListGroupsRequest, 0..=5 => ListGroupsResponse, list_groups;
+    SaslHandshake(SaslHandshakeRequest): SaslHandshakeRequest, 0..=1 => SaslHandshakeResponse, sasl_handshake;
     ApiVersions(ApiVersionsRequest): ApiVersionsRequest, 0..=5 => ApiVersionsResponse, api_versions;
     CreateTopics(CreateTopicsRequest): CreateTopicsRequest, 2..=7 => CreateTopicsResponse, create_topics;
     DeleteTopics(DeleteTopicsRequest): DeleteTopicsRequest, 1..=6 => DeleteTopicsResponse, delete_topics;
+    DescribeAcls(DescribeAclsRequest): DescribeAclsRequest, 1..=3 => DescribeAclsResponse, describe_acls;
+    CreateAcls(CreateAclsRequest): CreateAclsRequest, 1..=3 => CreateAclsResponse, create_acls;
+    DeleteAcls(DeleteAclsRequest): DeleteAclsRequest, 1..=3 => DeleteAclsResponse, delete_acls;
+    DescribeUserScramCredentials(DescribeUserScramCredentialsRequest): DescribeUserScramCredentialsRequest, 0..=0 => DescribeUserScramCredentialsResponse, describe_user_scram_credentials;
+    AlterUserScramCredentials(AlterUserScramCredentialsRequest): AlterUserScramCredentialsRequest, 0..=0 => AlterUserScramCredentialsResponse, alter_user_scram_credentials;
     DescribeLogDirs(DescribeLogDirsRequest): DescribeLogDirsRequest, 1..=5 => DescribeLogDirsResponse, describe_log_dirs;
     DescribeConfigs(DescribeConfigsRequest): DescribeConfigsRequest, 1..=4 => DescribeConfigsResponse, describe_configs;
     AlterConfigs(AlterConfigsRequest): AlterConfigsRequest, 0..=2 => AlterConfigsResponse, alter_configs;
     IncrementalAlterConfigs(IncrementalAlterConfigsRequest): IncrementalAlterConfigsRequest, 0..=1 => IncrementalAlterConfigsResponse, incremental_alter_configs;
+    SaslAuthenticate(SaslAuthenticateRequest): SaslAuthenticateRequest, 0..=2 => SaslAuthenticateResponse, sasl_authenticate;
     CreatePartitions(CreatePartitionsRequest): CreatePartitionsRequest, 0..=3 => CreatePartitionsResponse, create_partitions;
     DeleteRecords(DeleteRecordsRequest): DeleteRecordsRequest, 0..=2 => DeleteRecordsResponse, delete_records;
     InitProducerId(InitProducerIdRequest): InitProducerIdRequest, 0..=6 => InitProducerIdResponse, init_producer_id;

@@ -141,6 +141,7 @@ impl Cluster {
         index: i32,
         epoch: i32,
     ) -> Result<&mut Partition, ErrorCode> {
+        self.access.on_topic(key, caller, topic)?;
         if let Some(code) = self.faults.on_partition(key, caller.node, topic, index) {
             return Err(code);
         }

@@ -7,6 +7,7 @@
 use super::{Caller, Refuse};
 use crate::core::settings::PARTITIONS_MAX;
 use crate::core::{Cluster, Now};
+use ottla_protocol::api::ApiKey;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
     CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
@@ -40,14 +41,19 @@ impl Cluster {
     pub(crate) fn create_partitions(
         &mut self,
         now: Now,
-        _: &Caller,
+        caller: &Caller,
         request: CreatePartitionsRequest,
     ) -> CreatePartitionsResponse {
         let mut seen = BTreeSet::new();
         let twice: BTreeSet<&Str> =
             request.topics.iter().map(|topic| &topic.name).filter(|name| !seen.insert(*name)).collect();
         let grow = |topic: &CreatePartitionsTopic| {
+            let allowed = self.access.on_topic(ApiKey::CREATE_PARTITIONS, caller, &topic.name);
             let outcome = match twice.contains(&topic.name) {
+                _ if allowed.is_err() => {
+                    let code = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+                    Err((code, code.message().to_string()))
+                }
                 true => Err((ErrorCode::INVALID_REQUEST, format!("topic {} is named twice", topic.name))),
                 false => self.grow(now, topic, request.validate_only),
             };

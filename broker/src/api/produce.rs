@@ -34,6 +34,15 @@ pub(crate) struct Produced {
 }
 
 impl Produced {
+    pub(super) fn transactional_id(&self) -> Option<&Str> {
+        self.request.transactional_id.as_ref()
+    }
+
+    /// Whether nobody waits for an answer.
+    pub(super) fn is_silent(&self) -> bool {
+        self.request.acks == 0
+    }
+
     /// The request as it came.
     pub(crate) fn request(&self) -> &ProduceRequest {
         &self.request
@@ -166,11 +175,14 @@ impl Cluster {
                 ..=12 => Some(topic.name.clone()),
                 _ => self.topics.name_of(topic.topic_id).cloned(),
             };
+            let allowed =
+                name.as_ref().map_or(Ok(()), |it| self.access.on_topic(ApiKey::PRODUCE, caller, it));
             let mut partition_responses = Vec::with_capacity(topic.partition_data.len());
             for partition in topic.partition_data {
                 let batch = batches.next().expect("one batch was checked for each partition");
                 let appended = match (&name, batch) {
                     (None, _) => Err(ErrorCode::UNKNOWN_TOPIC_ID.into()),
+                    _ if allowed.is_err() => Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED.into()),
                     (_, Err(refused)) => Err(refused),
                     (Some(name), Ok(batch)) => {
                         let sent = Sent { acks, transactional_id: transactional_id.as_ref(), batch: &batch };
@@ -191,7 +203,7 @@ impl Cluster {
             (0, true) => Handled::HangUp,
             (0, false) => Handled::Silent,
             _ => {
-                let node_endpoints = self.endpoints(hints.into_iter());
+                let node_endpoints = self.endpoints(caller.listener, hints.into_iter());
                 ProduceResponse { responses, node_endpoints, ..ProduceResponse::default() }.into()
             }
         }

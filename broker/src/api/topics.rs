@@ -5,9 +5,11 @@
 //! or by id, but for the timeout. Any node answers, as with KRaft.
 
 use super::{Caller, Refuse};
+use crate::core::authorizer::{Kind, Operation};
 use crate::core::settings::{Given, PARTITIONS_MAX, TopicSettings};
 use crate::core::topics::is_legal_name;
 use crate::core::{Cluster, Now};
+use ottla_protocol::api::ApiKey;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
     CreatableTopic, CreatableTopicConfig, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
@@ -29,6 +31,21 @@ impl Refuse for CreateTopicsRequest {
         let topics = self.topics.iter().map(|topic| not_created(topic, (code, code.message().to_string())));
         CreateTopicsResponse { topics: topics.collect(), ..CreateTopicsResponse::default() }
     }
+}
+
+/// What somebody is told of his topic who may not know how it is configured.
+fn without_configs(created: CreatableTopicResult) -> CreatableTopicResult {
+    CreatableTopicResult {
+        topic_config_error_code: ErrorCode::TOPIC_AUTHORIZATION_FAILED.0,
+        num_partitions: -1,
+        replication_factor: -1,
+        configs: Some(Vec::new()),
+        ..created
+    }
+}
+
+fn whole(code: ErrorCode) -> Refused {
+    (code, code.message().to_string())
 }
 
 fn not_created(topic: &CreatableTopic, (error_code, message): Refused) -> CreatableTopicResult {
@@ -63,17 +80,23 @@ impl Cluster {
     pub(crate) fn create_topics(
         &mut self,
         now: Now,
-        _: &Caller,
+        caller: &Caller,
         request: CreateTopicsRequest,
     ) -> CreateTopicsResponse {
         let mut seen = BTreeSet::new();
         let twice: BTreeSet<&Str> =
             request.topics.iter().map(|topic| &topic.name).filter(|name| !seen.insert(*name)).collect();
+        let all = self.access.on_cluster(Operation::Create, caller).is_ok();
         let create = |topic: &CreatableTopic| {
+            let may = |it| self.access.check(caller, Kind::Topic, &topic.name, it);
+            let allowed = if all { Ok(()) } else { may(Operation::Create) };
+            let shows = may(Operation::DescribeConfigs).is_ok();
             let created = match twice.contains(&topic.name) {
+                _ if allowed.is_err() => Err(whole(ErrorCode::TOPIC_AUTHORIZATION_FAILED)),
                 true => Err((ErrorCode::INVALID_REQUEST, format!("topic {} is named twice", topic.name))),
                 false => self.create(now, topic, request.validate_only),
             };
+            let created = created.map(|created| if shows { created } else { without_configs(created) });
             created.unwrap_or_else(|refused| not_created(topic, refused))
         };
         let topics = request.topics.iter().map(create).collect();
@@ -199,8 +222,10 @@ impl Cluster {
                 _ => ErrorCode::TOPIC_DELETION_DISABLED,
             });
         }
-        let named = request.topic_names.iter().map(|name| self.delete_named(now, name)).collect::<Vec<_>>();
-        let stated = request.topics.iter().map(|topic| self.delete_stated(now, topic)).collect::<Vec<_>>();
+        let named =
+            request.topic_names.iter().map(|name| self.delete_named(now, caller, name)).collect::<Vec<_>>();
+        let stated =
+            request.topics.iter().map(|topic| self.delete_stated(now, caller, topic)).collect::<Vec<_>>();
         let responses = named.into_iter().chain(stated).collect();
         DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() }
     }
@@ -216,18 +241,25 @@ impl Cluster {
         self.topic_settings(given).map_err(|error| (ErrorCode::INVALID_CONFIG, error.to_string()))
     }
 
-    fn delete_stated(&mut self, now: Now, topic: &DeleteTopicState) -> DeletedTopic {
+    fn delete_stated(&mut self, now: Now, caller: &Caller, topic: &DeleteTopicState) -> DeletedTopic {
         match (&topic.name, topic.topic_id) {
-            (Some(name), Uuid::ZERO) => self.delete_named(now, name),
+            (Some(name), Uuid::ZERO) => self.delete_named(now, caller, name),
             (None, id) if id != Uuid::ZERO => match self.topics.name_of(id).cloned() {
-                Some(name) => self.delete_named(now, &name),
+                // Who may not know of it is not told its name.
+                Some(name) if self.access.check(caller, Kind::Topic, &name, Operation::Describe).is_err() => {
+                    not_deleted(None, id, ErrorCode::UNKNOWN_TOPIC_ID)
+                }
+                Some(name) => self.delete_named(now, caller, &name),
                 None => not_deleted(None, id, ErrorCode::UNKNOWN_TOPIC_ID),
             },
             (name, id) => not_deleted(name.clone(), id, ErrorCode::INVALID_REQUEST),
         }
     }
 
-    fn delete_named(&mut self, now: Now, name: &Str) -> DeletedTopic {
+    fn delete_named(&mut self, now: Now, caller: &Caller, name: &Str) -> DeletedTopic {
+        if let Err(code) = self.access.on_topic(ApiKey::DELETE_TOPICS, caller, name) {
+            return not_deleted(Some(name.clone()), Uuid::ZERO, code);
+        }
         match self.delete_topic(now, name) {
             None => not_deleted(Some(name.clone()), Uuid::ZERO, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
             Some(deleted) => DeletedTopic {

@@ -133,6 +133,7 @@ impl Cluster {
         allowed: Result<(), ErrorCode>,
     ) -> Result<((Str, i32), Committed), ErrorCode> {
         let index = asked.partition_index;
+        self.access.on_topic(ApiKey::TXN_OFFSET_COMMIT, caller, topic)?;
         if let Some(code) = self.faults.on_partition(ApiKey::TXN_OFFSET_COMMIT, caller.node, topic, index) {
             return Err(code);
         }

@@ -5,10 +5,12 @@
 //! INVALID_REGULAR_EXPRESSION. DescribeProducers version 0: whole, on leaders only.
 
 use super::{Caller, Refuse};
+use crate::core::authorizer::{Kind, Operation};
 use crate::core::coordinator::Coordinated;
 use crate::core::topics::Partition;
 use crate::core::transactions::{State, Transaction};
 use crate::core::{Cluster, Now};
+use ottla_protocol::api::ApiKey;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
     DescribeProducersRequest, DescribeProducersResponse, DescribeProducersTopic, DescribeTransactionsRequest,
@@ -69,11 +71,19 @@ impl Cluster {
             if id.is_empty() {
                 return not_described(id, ErrorCode::INVALID_REQUEST);
             }
-            if let Err(code) = self.check_coordinator(caller, Coordinated::Transaction(id)) {
+            let allowed = self.access.on_transaction(Operation::Describe, caller, id);
+            let here = || self.check_coordinator(caller, Coordinated::Transaction(id));
+            if let Err(code) = allowed.and_then(|()| here()) {
                 return not_described(id, code);
             }
             match self.transactions.get(id) {
-                Some(transaction) => described(id, transaction),
+                Some(transaction) => {
+                    let mut described = described(id, transaction);
+                    let may =
+                        |topic: &Str| self.access.check(caller, Kind::Topic, topic, Operation::Describe);
+                    described.topics.retain(|topic| may(&topic.topic).is_ok());
+                    described
+                }
                 None => not_described(id, ErrorCode::TRANSACTIONAL_ID_NOT_FOUND),
             }
         };
@@ -105,7 +115,9 @@ impl Cluster {
             of_state && of_producer && of_duration && (pattern.is_empty() || matches(pattern, id))
         };
         let here = self.transactions.iter().filter(|(id, transaction)| {
-            self.check_coordinator(caller, Coordinated::Transaction(id)).is_ok() && is_wanted(id, transaction)
+            self.access.on_transaction(Operation::Describe, caller, id).is_ok()
+                && self.check_coordinator(caller, Coordinated::Transaction(id)).is_ok()
+                && is_wanted(id, transaction)
         });
         let listed = here.map(|(id, transaction)| ListedTransaction {
             transactional_id: id.clone(),
@@ -126,9 +138,11 @@ impl Cluster {
         request: DescribeProducersRequest,
     ) -> DescribeProducersResponse {
         let describe = |topic: &DescribeProducersTopic| {
+            let allowed = self.access.on_topic(ApiKey::DESCRIBE_PRODUCERS, caller, &topic.name);
             let found = self.topics.get(&topic.name);
             let partitions = topic.partition_indexes.iter().map(|index| {
                 match found.and_then(|topic| topic.partition(*index)) {
+                    _ if allowed.is_err() => no_producers(*index, ErrorCode::TOPIC_AUTHORIZATION_FAILED),
                     None => no_producers(*index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
                     Some(partition) if partition.leader != Some(caller.node) => {
                         no_producers(*index, ErrorCode::NOT_LEADER_OR_FOLLOWER)

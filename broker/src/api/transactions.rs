@@ -5,6 +5,7 @@
 //! own (KIP-890), whatever level the feature `transaction.version` has, as in Apache Kafka. WriteTxnMarkers versions 1 and
 //! 2: whole, on the leaders of the partitions only; it is how a hanging transaction is ended by hand (KIP-664).
 
+use super::access::BY_BROKERS;
 use super::{Caller, Refuse};
 use crate::core::coordinator::Coordinated;
 use crate::core::producers::{Marker, fresh_id};
@@ -108,7 +109,7 @@ impl Cluster {
         caller: &Caller,
         request: AddPartitionsToTxnRequest,
     ) -> AddPartitionsToTxnResponse {
-        if caller.version < 4 {
+        if caller.version < BY_BROKERS {
             let transaction = AddPartitionsToTxnTransaction {
                 transactional_id: request.v3_and_below_transactional_id,
                 producer_id: request.v3_and_below_producer_id,
@@ -176,6 +177,9 @@ impl Cluster {
 
     fn check_place(&mut self, caller: &Caller, topic: &Str, index: i32) -> Result<(), ErrorCode> {
         let key = ApiKey::ADD_PARTITIONS_TO_TXN;
+        if caller.version < BY_BROKERS {
+            self.access.on_topic(key, caller, topic)?;
+        }
         if let Some(code) = self.faults.on_partition(key, caller.node, topic, index) {
             return Err(code);
         }

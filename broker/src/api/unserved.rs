@@ -33,14 +33,10 @@ macro_rules! refusals {
 }
 
 refusals! {
-    SaslHandshakeRequest => SaslHandshakeResponse,
-    SaslAuthenticateRequest => SaslAuthenticateResponse,
-    DescribeAclsRequest => DescribeAclsResponse,
     ElectLeadersRequest => ElectLeadersResponse,
     AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse,
     ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse,
     DescribeClientQuotasRequest => DescribeClientQuotasResponse,
-    DescribeUserScramCredentialsRequest => DescribeUserScramCredentialsResponse,
     CreateDelegationTokenRequest => CreateDelegationTokenResponse,
     RenewDelegationTokenRequest => RenewDelegationTokenResponse,
     ExpireDelegationTokenRequest => ExpireDelegationTokenResponse,

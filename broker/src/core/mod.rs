@@ -5,6 +5,7 @@
 //! randomness are handed in, and every map is ordered.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
+pub(crate) mod authorizer;
 mod catalog;
 mod cleaning;
 pub(crate) mod coordinator;
@@ -22,12 +23,14 @@ pub(crate) mod stability;
 pub(crate) mod timers;
 pub(crate) mod topics;
 pub(crate) mod transactions;
+pub(crate) mod users;
 pub(crate) mod verification;
 
 pub(crate) use parking::Ticket;
 
 use crate::api::Answer;
 use crate::api::fetch::Waiting;
+use authorizer::Authorizer;
 use catalog::Catalog;
 use coordinator::Coordinated;
 use group::{Effects, Groups, Timer};
@@ -45,6 +48,7 @@ use std::time::Instant;
 use timers::Timers;
 use topics::{OFFSETS_TOPIC, Partition, Readable, Topic, Topics};
 use transactions::Transactions;
+use users::Users;
 
 /// Producer ids that one request may take, and more.
 const PRODUCER_IDS_AHEAD: i64 = 100;
@@ -61,11 +65,18 @@ pub(crate) struct Now {
 /// A node of the cluster, as its peers and clients see it.
 #[derive(Debug)]
 pub(crate) struct Node {
-    pub(crate) host: Str,
-    pub(crate) port: i32,
+    /// Host and port, a pair for each listener.
+    pub(crate) endpoints: Vec<(Str, i32)>,
     pub(crate) rack: Option<Str>,
     pub(crate) alive: bool,
     pub(crate) sessions: Sessions,
+}
+
+impl Node {
+    /// Where those find it who came in by a listener.
+    pub(crate) fn endpoint(&self, listener: usize) -> (Str, i32) {
+        self.endpoints.get(listener).cloned().unwrap_or_default()
+    }
 }
 
 /// What came of a request.
@@ -107,12 +118,15 @@ pub(crate) struct Cluster {
     pub(crate) group_version: i16,
     /// How often the levels of features were changed.
     pub(crate) features_epoch: i64,
+    pub(crate) users: Users,
+    pub(crate) access: Authorizer,
     pub(crate) faults: crate::faults::Faults,
 }
 
 impl Cluster {
     pub(crate) fn new(settings: Settings, seed: u64, storages: Box<dyn Storages>) -> Self {
         let mut random = Random::new(seed);
+        let access = Authorizer::new(settings.access.clone());
         Self {
             id: Str::from(random.uuid().to_string()),
             fixed: settings.given.clone(),
@@ -132,6 +146,8 @@ impl Cluster {
             transaction_version: transactions::VERSION_MAX,
             group_version: group::VERSION_MAX,
             features_epoch: 0,
+            users: Users::default(),
+            access,
             faults: crate::faults::Faults::default(),
         }
     }
@@ -464,13 +480,14 @@ impl Cluster {
     }
 
     /// The addresses of the leaders that an answer names.
-    pub(crate) fn endpoints(&self, hints: impl Iterator<Item = i32>) -> Vec<NodeEndpoint> {
+    pub(crate) fn endpoints(&self, listener: usize, hints: impl Iterator<Item = i32>) -> Vec<NodeEndpoint> {
         let mut named: Vec<i32> = hints.filter(|node| *node >= 0).collect();
         named.sort_unstable();
         named.dedup();
         let endpoint = |node_id| {
             let node = self.nodes.get(&node_id).filter(|node| node.alive)?;
-            Some(NodeEndpoint { node_id, host: node.host.clone(), port: node.port, rack: node.rack.clone() })
+            let (host, port) = node.endpoint(listener);
+            Some(NodeEndpoint { node_id, host, port, rack: node.rack.clone() })
         };
         named.into_iter().filter_map(endpoint).collect()
     }

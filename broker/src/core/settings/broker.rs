@@ -2,6 +2,7 @@
 //!
 //! It owns their names, what their values may be, and whether they can change while the broker runs.
 
+use super::security::{self, Row};
 use super::topic::TOPIC_KEYS;
 use super::value::{Kind, SettingError, refuse};
 use super::{Honoured, PARTITIONS_MAX};
@@ -17,8 +18,6 @@ pub(crate) struct BrokerKey {
     /// Whether it can change while the broker runs.
     pub(crate) dynamic: bool,
 }
-
-type Row = (&'static str, Kind, &'static str);
 
 const BOOLEAN: Kind = Kind::Boolean;
 const MS: Kind = Kind::Long(0, 0xffff_ffff);
@@ -67,7 +66,6 @@ const WITHOUT_EFFECT: &[Row] = &[
     ("KAFKA_HEAP_OPTS", ANY, ""),
     ("advertised.listeners", ANY, ""),
     ("background.threads", COUNT, "10"),
-    ("controller.listener.names", ANY, ""),
     ("controller.quorum.bootstrap.servers", ANY, ""),
     ("controller.quorum.voters", ANY, ""),
     ("group.consumer.assignor.offload.enable", BOOLEAN, "false"),
@@ -76,8 +74,6 @@ const WITHOUT_EFFECT: &[Row] = &[
     ("group.consumer.min.heartbeat.interval.ms", MS, "5000"),
     ("group.consumer.min.session.timeout.ms", MS, "45000"),
     ("inter.broker.listener.name", ANY, ""),
-    ("listener.security.protocol.map", ANY, ""),
-    ("listeners", ANY, ""),
     ("log.dirs", ANY, ""),
     ("node.id", ANY, ""),
     ("num.io.threads", COUNT, "8"),
@@ -112,7 +108,8 @@ const STATIC_FALLBACKS: &[&str] =
 
 impl BrokerKey {
     pub(crate) fn find(name: &str) -> Result<Self, SettingError> {
-        let found = Self::all().find(|key| key.name == name);
+        let own = security::unscoped(name);
+        let found = Self::all().find(|key| key.name == own);
         found.ok_or_else(|| refuse(name, Self::all().map(|key| key.name)))
     }
 
@@ -139,7 +136,10 @@ impl BrokerKey {
                 dynamic: !STATIC_FALLBACKS.contains(name),
             })
         });
-        own(HONOURED, Honoured::Yes).chain(own(WITHOUT_EFFECT, Honoured::WithoutEffect)).chain(fallbacks)
+        own(HONOURED, Honoured::Yes)
+            .chain(own(security::HONOURED, Honoured::Yes))
+            .chain(own(WITHOUT_EFFECT, Honoured::WithoutEffect))
+            .chain(fallbacks)
     }
 }
 

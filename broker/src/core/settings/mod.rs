@@ -4,10 +4,12 @@
 //! exists. Nothing is ignored silently.
 
 mod broker;
+mod security;
 mod topic;
 mod value;
 
 pub(crate) use broker::BrokerKey;
+pub(crate) use security::AccessSettings;
 pub(crate) use topic::{Given, TOPIC_KEYS, TopicKey, TopicSettings};
 pub(crate) use value::Kind;
 pub use value::SettingError;
@@ -76,6 +78,7 @@ pub(crate) struct Settings {
     pub(crate) cleaner_backoff: Duration,
     pub(crate) cleaner_enabled: bool,
     pub(crate) group: GroupSettings,
+    pub(crate) access: AccessSettings,
 }
 
 /// A topic whose partitions' leaders are coordinators.
@@ -171,6 +174,7 @@ impl Default for Settings {
                 consumer_assignment_interval: Duration::ZERO,
                 migration: Migration::Bidirectional,
             },
+            access: AccessSettings::default(),
         }
     }
 }
@@ -215,7 +219,10 @@ impl Settings {
             "log.retention.check.interval.ms" => self.retention_check_interval = time(),
             "log.cleaner.backoff.ms" => self.cleaner_backoff = time(),
             "log.cleaner.enable" => self.cleaner_enabled = value == "true",
-            _ => self.group.apply(name, value, time(), size()),
+            _ => {
+                self.group.apply(name, value, time(), size());
+                self.access.apply(name, value);
+            }
         }
     }
 }

@@ -51,6 +51,8 @@ pub(crate) enum Kind {
     /// -1 for the default, or 1 to 9.
     GzipLevel,
     Text,
+    /// A text that is never shown.
+    Password,
 }
 
 impl Kind {
@@ -63,6 +65,7 @@ impl Kind {
             Self::Long(..) => 5,
             Self::Ratio => 6,
             Self::List(_) => 7,
+            Self::Password => 9,
         }
     }
 
@@ -88,7 +91,7 @@ impl Kind {
                 let valid = value.parse().is_ok_and(|level: i32| level == -1 || (1..=9).contains(&level));
                 (valid, "-1, or a number from 1 to 9".to_string())
             }
-            Self::Text => (true, String::new()),
+            Self::Text | Self::Password => (true, String::new()),
         };
         match valid {
             true => Ok(()),

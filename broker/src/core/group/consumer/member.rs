@@ -181,6 +181,7 @@ mod tests {
             version: 1,
             client_id: Str::from_static("test"),
             host: Str::from_static("here"),
+            ..Caller::default()
         };
         let assigned = places(assigned).into_iter().map(|place| (place, epoch)).collect();
         Member { epoch, assigned, ..Member::new(&caller) }
