@@ -5,6 +5,7 @@
 //! date. It refuses to start tasks, and to decide what may be retried: that comes from the error table.
 //! Invariant: a call ends by its deadline, and no item of it is left without a result.
 
+mod acls;
 mod attempts;
 mod cluster;
 mod commits;
@@ -16,6 +17,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod users;
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, btree_map};
@@ -32,11 +34,13 @@ use crate::error::{Error, ErrorKind};
 use attempts::Attempts;
 use nodes::Nodes;
 
+pub use acls::{Acl, AclFilter, AclOperation, AclPattern, AclPermission, AclResource};
 pub use cluster::{ClusterDescription, Node};
 pub use commits::{CommittedOffset, OffsetReset};
 pub use groups::{GroupDescription, GroupListing, GroupMember};
 pub use offsets::{ListedOffset, OffsetSpec};
 pub use topics::{CreatedTopic, NewTopic, PartitionDescription, TopicDescription};
+pub use users::{ScramChange, ScramMechanism};
 
 /// Manages a cluster. Cheap to clone; the clones share their connections, of which each broker gets at most one, opened
 /// when it is needed. Requests to one broker follow one another.

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use ottla_protocol::api::Request;
 use ottla_protocol::messages::{
-    CreateTopicsResponse, DeleteRecordsResponse, DeleteTopicsResponse, DescribeGroupsResponse,
-    FindCoordinatorResponse, ListGroupsResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
-    OffsetFetchResponse,
+    AlterUserScramCredentialsResponse, CreateAclsResponse, CreateTopicsResponse, DeleteAclsResponse,
+    DeleteRecordsResponse, DeleteTopicsResponse, DescribeAclsResponse, DescribeGroupsResponse,
+    DescribeUserScramCredentialsResponse, FindCoordinatorResponse, ListGroupsResponse, ListOffsetsResponse,
+    MetadataResponse, OffsetCommitResponse, OffsetFetchResponse,
 };
 use ottla_protocol::wire::Str;
 use parking_lot::Mutex;
@@ -80,6 +81,7 @@ macro_rules! throttle {
 }
 
 throttle! {
+    AlterUserScramCredentialsResponse CreateAclsResponse DeleteAclsResponse DescribeAclsResponse DescribeUserScramCredentialsResponse
     CreateTopicsResponse DeleteRecordsResponse DeleteTopicsResponse DescribeGroupsResponse FindCoordinatorResponse ListGroupsResponse
     ListOffsetsResponse MetadataResponse OffsetCommitResponse OffsetFetchResponse
 }

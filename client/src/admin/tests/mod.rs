@@ -2,6 +2,7 @@
 //! It owns a world of its own, in which a host's name says what is there.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod cancelled;
 mod connections;
 mod groups;
