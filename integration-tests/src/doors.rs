@@ -5,8 +5,12 @@
 use crate::{Failure, ensure, fail};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ottla::{ClientBuilder, ErrorKind, Payload, Sasl, SecurityProtocol, Tls, Token};
+use ottla::{
+    Acl, AclFilter, AclOperation, AclResource, ClientBuilder, ErrorKind, NewTopic, Payload, Sasl,
+    ScramChange, ScramMechanism, SecurityProtocol, Tls, Token,
+};
 use ottla_broker::TestBroker;
+use ottla_protocol::error_code::ErrorCode;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
@@ -15,7 +19,7 @@ use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 const USER: &str = "alice";
 const PASSWORD: &str = "alice-secret";
@@ -165,6 +169,91 @@ pub async fn check_false_login(bootstrap: &str, sasl: Sasl) -> Result<(), Failur
         check("consumer", consumer.recv().await.err())
     };
     timeout(REFUSED_WITHIN, calls).await?
+}
+
+/// Makes a user by the wire, lets him do one thing after the other, and takes it back: where an authorizer is asked. `bootstrap`
+/// is where a super user comes in without a login, `login` where SCRAM is asked for. `name` is new to the cluster.
+pub async fn check_access(bootstrap: &str, login: &str, name: &str) -> Result<(), Failure> {
+    let admin = ottla::Client::builder().bootstrap(bootstrap).build()?.admin();
+    let topic = format!("{name}-topic");
+    admin.create_topics([NewTopic::new(&topic)]).await.all()?;
+    admin
+        .alter_user_scram_credentials([ScramChange::set(name, ScramMechanism::Sha256, PASSWORD)])
+        .await
+        .all()?;
+    let known = admin.describe_user_scram_credentials(&[name]).await?.take(name)?;
+    ensure!(known == [(ScramMechanism::Sha256, 4_096)].into(), "{name} has {known:?}");
+    let user = ottla::Client::builder().bootstrap(login).sasl(Sasl::scram_sha_256(name, PASSWORD));
+    let user = user.security_protocol(SecurityProtocol::SaslPlaintext);
+    let user = user.build()?;
+    let theirs = user.admin().with_deadline(REFUSED_WITHIN);
+    // A credential is not known everywhere at once.
+    eventually(async || theirs.describe_cluster().await.map(|_| ())).await?;
+    let send = async || {
+        let producer = user.producer().build()?;
+        producer.topic(&topic).send(Payload::value(b"v")).await.map(|_| ())
+    };
+    let refused = |what: &str, result: ottla::Result<()>| {
+        let Err(error) = result else { fail!("{name} may {what} without a rule") };
+        ensure!(is_denied(&error), "{name} may not {what}, and is told {error:?}");
+        Ok(())
+    };
+    refused("write", send().await)?;
+    let hidden = theirs.list_topics().await?;
+    ensure!(!hidden.contains_key(&topic), "{name} sees a topic that is hidden");
+    let principal = format!("User:{name}");
+    let write = Acl::allow(&principal, AclOperation::Write, AclResource::Topic, &topic);
+    let read = Acl::allow(&principal, AclOperation::Read, AclResource::Topic, name).prefixed();
+    let never = Acl::deny(&principal, AclOperation::All, AclResource::Topic, "*");
+    admin.create_acls([write.clone(), read.clone()]).await.all()?;
+    eventually(send).await?;
+    ensure!(theirs.list_topics().await?.contains_key(&topic), "{name} does not see his topic");
+    let of_name = AclFilter { principal: Some(principal), ..AclFilter::default() };
+    let mut expected = vec![write, read];
+    expected.sort();
+    let described = admin.describe_acls(&of_name).await?;
+    ensure!(described == expected, "the rules are {described:?}");
+    let group = user.consumer().group(format!("{name}-group")).subscribe([topic.as_str()]);
+    refused("join a group", group.build()?.recv().await.map(|_| ()))?;
+    // What is denied is denied, whatever is allowed.
+    admin.create_acls([never.clone()]).await.all()?;
+    until_refused(send).await?;
+    expected.push(never);
+    expected.sort();
+    let deleted = admin.delete_acls([of_name.clone()]).await.take(&of_name)?;
+    ensure!(deleted == expected, "deleted were {deleted:?}");
+    ensure!(admin.describe_acls(&of_name).await?.is_empty(), "deleted rules are still there");
+    admin.alter_user_scram_credentials([ScramChange::delete(name, ScramMechanism::Sha256)]).await.all()?;
+    Ok(())
+}
+
+/// Which of his rights a producer lacks depends on what it asks for first: the topic, or its id.
+fn is_denied(error: &ottla::Error) -> bool {
+    let of_cluster = error.code() == Some(ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+    error.kind() == ErrorKind::Authorization || of_cluster
+}
+
+/// Tries until it succeeds: what was decided takes a moment to be known by every node.
+async fn eventually(attempt: impl AsyncFn() -> ottla::Result<()>) -> Result<(), Failure> {
+    let end = Instant::now() + REFUSED_WITHIN;
+    loop {
+        match attempt().await {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > end => return Err(error.into()),
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn until_refused(attempt: impl AsyncFn() -> ottla::Result<()>) -> Result<(), Failure> {
+    let end = Instant::now() + REFUSED_WITHIN;
+    loop {
+        match attempt().await {
+            Err(error) if is_denied(&error) => return Ok(()),
+            other if Instant::now() > end => fail!("it is still allowed: {other:?}"),
+            _ => sleep(Duration::from_millis(100)).await,
+        }
+    }
 }
 
 /// Makes an authority and a certificate of it for each side: `ca.pem`, `server.pem`, `client.pem`.

@@ -159,6 +159,13 @@ async fn run_scenarios(cluster: Arc<KafkaCluster>, options: &Options) -> Result<
             tell(&format!("refused: {what}"), started, doors::check_false_login(&bootstrap, sasl).await);
         }
     }
+    if options.settings.sasl && options.settings.acl {
+        let login = cluster.bootstrap_at(Door::Login(Mechanism::Scram256, false));
+        let name = format!("bob-{}", options.seed);
+        let (started, checked) =
+            (Instant::now(), doors::check_access(&cluster.bootstrap(), &login, &name).await);
+        tell("users and rules that are made and taken back", started, checked);
+    }
     // Names are drawn from the seed, and the cluster outlives a scenario.
     let mut seeds = options.seed..;
     let runs = |scenario: &&Scenario| !WHEN_NAMED.contains(&scenario.name) || !options.only.is_empty();
