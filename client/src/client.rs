@@ -7,8 +7,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::config::{ClientBuilder, ClientConfig, ProducerBuilder};
+use crate::connect::Tcp;
 use crate::error::Error;
-use crate::world::{Tcp, World};
+use crate::world::World;
 
 /// The settings and credentials that producers, consumers and admin clients share. Cheap to clone.
 ///

@@ -28,6 +28,7 @@
 mod admin;
 mod client;
 mod config;
+mod connect;
 mod consumer;
 mod core;
 mod driver;
@@ -65,6 +66,7 @@ pub use config::{
     Acks, Assignor, ClientBuilder, ConfigError, ConsumerBuilder, Done, Explanation, Goal, GroupProtocol,
     IsolationLevel, Origin, PartitionAssignor, ProducerBuilder, Reset, Setting, Subscriber, Warning, When,
 };
+pub use connect::{Connecting, Connector, Stream, Tcp};
 pub use consumer::{
     CloseOptions, CommitOutcome, Consumer, Control, EventStream, OwnedRecord, PartitionStream,
     PartitionStreams, Record, RecordBatch, RecordStream, SeekTo, StreamEnd,
@@ -87,4 +89,10 @@ pub use producer::{PreparedState, PreparedTransaction};
 pub use rebalance::{HookError, OffsetStore, RebalanceHooks};
 #[cfg(feature = "_tls")]
 pub use security::Tls;
-pub use security::{Sasl, Secret, SecurityProtocol, Token, TokenError, TokenFuture, TokenProvider};
+#[cfg(all(feature = "oidc", feature = "_tls"))]
+pub use security::{Assertion, AssertionAlgorithm, Oidc};
+#[cfg(feature = "msk-iam")]
+pub use security::{AwsCredentials, AwsCredentialsProvider, MskIam};
+pub use security::{
+    Sasl, Secret, SecurityProtocol, Token, TokenError, TokenFile, TokenFuture, TokenProvider, TokenRefresh,
+};

@@ -1,7 +1,7 @@
-//! The outside of a client: streams, randomness, the wall clock and tasks, behind one object-safe trait.
+//! The outside of a client: randomness, the wall clock, tasks, and by its [`Connector`] streams, behind one object-safe trait.
 //!
-//! It owns the only `tokio::spawn`, the only socket and the only reading of the wall clock in this crate; the monotonic
-//! clock and timers are tokio's, so that a paused runtime stops them too. It refuses to know the protocol.
+//! It owns the only `tokio::spawn` and the only reading of the wall clock in this crate; the monotonic clock and timers are
+//! tokio's, so that a paused runtime stops them too. It refuses to know the protocol.
 //! A simulator implements [`World`] and runs the public API on in-memory pipes; everybody else gets [`Tcp`].
 
 use std::future::Future;
@@ -9,20 +9,15 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+#[cfg(feature = "unstable-world")]
+pub use crate::connect::{Connecting, Stream};
+use crate::connect::{Connector, Tcp};
 
 /// A boxed future, as the object-safe [`World`] returns it.
 pub type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A connected byte stream; every `AsyncRead + AsyncWrite` is one.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-/// What a client asks of the outside, besides tokio's clock.
-pub trait World: Send + Sync + 'static {
-    /// Opens a stream to a broker. Dropping the future gives the attempt up.
-    fn connect(&self, host: &str, port: u16) -> Work<io::Result<Box<dyn Stream>>>;
-
+/// What a client asks of the outside, besides tokio's clock and the connections.
+pub trait World: Connector {
     /// A random number: jitter, load balancing, the seed of each machine.
     fn random(&self) -> u64;
 
@@ -65,38 +60,21 @@ pub(crate) async fn pause(world: &dyn World) {
     std::future::poll_fn(|cx| world.poll_pause(cx)).await
 }
 
-/// The real world: TCP sockets on tokio.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Tcp {
-    /// Bytes of the socket's send buffer; `None` leaves it to the operating system.
-    pub send_buffer_bytes: Option<u32>,
-    /// Bytes of the socket's receive buffer; `None` leaves it to the operating system.
-    pub receive_buffer_bytes: Option<u32>,
+/// Milliseconds since the Unix epoch, as this machine believes.
+pub(crate) fn wall_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// The real world: TCP sockets on tokio.
 impl World for Tcp {
-    fn connect(&self, host: &str, port: u16) -> Work<io::Result<Box<dyn Stream>>> {
-        let (host, options) = (host.to_string(), *self);
-        Box::pin(async move {
-            let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            for address in tokio::net::lookup_host((host, port)).await? {
-                match options.open(address).await {
-                    Ok(stream) => return Ok(Box::new(stream) as Box<dyn Stream>),
-                    Err(e) => failure = e,
-                }
-            }
-            Err(failure)
-        })
-    }
-
     fn random(&self) -> u64 {
         use std::hash::{BuildHasher, Hasher};
         std::collections::hash_map::RandomState::new().build_hasher().finish()
     }
 
     fn wall_ms(&self) -> i64 {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+        wall_ms()
     }
 
     fn spawn(&self, _name: &'static str, task: Work<()>) {
@@ -105,22 +83,6 @@ impl World for Tcp {
 
     fn poll_pause(&self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
-    }
-}
-
-impl Tcp {
-    async fn open(&self, address: std::net::SocketAddr) -> io::Result<tokio::net::TcpStream> {
-        use tokio::net::TcpSocket;
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if let Some(bytes) = self.send_buffer_bytes {
-            socket.set_send_buffer_size(bytes)?;
-        }
-        if let Some(bytes) = self.receive_buffer_bytes {
-            socket.set_recv_buffer_size(bytes)?;
-        }
-        socket.set_keepalive(true)?;
-        socket.set_nodelay(true)?;
-        socket.connect(address).await
     }
 }
 

@@ -182,6 +182,8 @@ fn every_example_runs() {
         ("partitioner", "express/4 went to partition 0"),
         ("admin", "as expected: "),
         ("properties", "unknown key linger.sm; did you mean linger.ms?"),
+        ("secure", "sasl.mechanism = OAUTHBEARER"),
+        ("connector", "written to partition 0 through the proxy"),
         ("fire_and_forget", "all of 100000 clicks are accounted for"),
         ("keyed", "Dov: ordered, paid, shipped, delivered, forgotten, in one partition: true"),
         ("partitioners", "Java, franz-go, kafka-python         3 1 4 5 3"),

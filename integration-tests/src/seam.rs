@@ -1,21 +1,18 @@
-//! The simulation as the outside of a client and of a broker: their `World` traits, and nothing else.
+//! The simulation as the outside of a client and of a broker: their `World` traits and `Connector`, and nothing else.
 //!
 //! Neither crate knows the other's trait; this is the one place that knows both.
 
 use crate::world::Simulation;
-use std::io;
 use std::task::{Context, Poll};
 
-impl ottla::world::World for Simulation {
-    fn connect(
-        &self,
-        host: &str,
-        port: u16,
-    ) -> ottla::world::Work<io::Result<Box<dyn ottla::world::Stream>>> {
+impl ottla::Connector for Simulation {
+    fn connect(&self, host: &str, port: u16) -> ottla::Connecting {
         let opening = self.network.connect(host, port);
-        Box::pin(async move { Ok(Box::new(opening.await?) as Box<dyn ottla::world::Stream>) })
+        Box::pin(async move { Ok(Box::new(opening.await?) as Box<dyn ottla::Stream>) })
     }
+}
 
+impl ottla::world::World for Simulation {
     fn random(&self) -> u64 {
         self.draw()
     }

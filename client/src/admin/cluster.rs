@@ -72,12 +72,12 @@ impl Admin {
     ) -> Result<MetadataResponse, Error> {
         let answer = self.nodes.ask_any(&metadata_request(topics), deadline).await?;
         if answer.error_code == ErrorCode::REBOOTSTRAP_REQUIRED {
-            self.nodes.learn(Vec::new());
+            self.nodes.start_over();
             let message = "the broker says that clients must start again from their bootstrap servers";
             return Err(Error::new(ErrorKind::Connect, message).with_code(answer.error_code));
         }
         super::checked(answer.error_code, None, "metadata")?;
-        self.nodes.learn(answer.brokers.iter().filter_map(|b| address(&b.host, b.port)).collect());
+        self.nodes.learn(&answer).inspect_err(|_| self.nodes.start_over())?;
         Ok(answer)
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_protocol::api::Request;
+use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
     AlterUserScramCredentialsResponse, CreateAclsResponse, CreateTopicsResponse, DeleteAclsResponse,
     DeleteRecordsResponse, DeleteTopicsResponse, DescribeAclsResponse, DescribeGroupsResponse,
@@ -23,7 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::attempts::{Deadline, first};
 use crate::config::ClientConfig;
 use crate::core::backoff::{Backoff, Random};
-use crate::driver::connection::Connection;
+use crate::driver::connection::{Connection, Whom};
 use crate::error::{Error, ErrorKind};
 use crate::world::World;
 
@@ -43,7 +44,9 @@ pub(super) struct Nodes {
 struct Book {
     slots: BTreeMap<Address, Arc<AsyncMutex<Slot>>>,
     /// The brokers that the last metadata answer named.
-    known: Vec<Address>,
+    known: Vec<(Address, i32)>,
+    /// The cluster that answered first.
+    cluster_id: Option<Str>,
 }
 
 struct Slot {
@@ -118,7 +121,7 @@ impl Nodes {
     async fn dial(
         &self,
         slot: &mut Slot,
-        (host, port): &Address,
+        address: &Address,
         deadline: Deadline,
     ) -> Result<Connection, Error> {
         if let Some((cause, until)) = &slot.refused
@@ -128,7 +131,8 @@ impl Nodes {
         }
         let grown = self.config.socket_setup_timeout.saturating_mul(1 << slot.failures.min(16));
         let timeout = grown.min(self.config.socket_setup_timeout_max).min(deadline.remaining());
-        let opened = Connection::open(&*self.world, self.config.clone(), host, *port, timeout).await;
+        let whom = self.whom(address);
+        let opened = Connection::open(&*self.world, self.config.clone(), whom, timeout).await;
         match &opened {
             Ok(_) => {
                 (slot.failures, slot.refused) = (0, None);
@@ -138,6 +142,9 @@ impl Nodes {
                 let wait = slot.backoff.next(&mut Random::new(self.world.random()));
                 slot.failures = slot.failures.saturating_add(1);
                 slot.refused = Some((cause.clone(), Instant::now() + wait));
+                if cause.code() == Some(ErrorCode::REBOOTSTRAP_REQUIRED) {
+                    self.start_over();
+                }
             }
         }
         opened
@@ -202,7 +209,7 @@ impl Nodes {
         let mut book = self.book.lock();
         let idle = self.config.connections_max_idle;
         book.slots.retain(|_, slot| slot.try_lock().map_or(true, |slot| slot.used.elapsed() < idle));
-        let mut known = book.known.clone();
+        let mut known: Vec<Address> = book.known.iter().map(|(address, _)| address.clone()).collect();
         let mut seeds: Vec<Address> =
             self.config.bootstrap.iter().map(|(host, port)| (Str::from(host.as_str()), *port)).collect();
         let (first, second) = (random.below(known.len()), random.below(seeds.len()));
@@ -219,8 +226,42 @@ impl Nodes {
     }
 
     /// Takes in which brokers there are.
-    pub(super) fn learn(&self, brokers: Vec<Address>) {
-        self.book.lock().known = brokers;
+    ///
+    /// # Errors
+    /// The answer is of another cluster than the answers before (KIP-1242).
+    pub(super) fn learn(&self, answer: &MetadataResponse) -> Result<(), Error> {
+        let mut book = self.book.lock();
+        match (&book.cluster_id, &answer.cluster_id) {
+            (Some(ours), Some(its)) if self.config.cluster_check && ours != its => {
+                let message =
+                    format!("the broker belongs to the cluster {its}, and this client to the cluster {ours}");
+                return Err(
+                    Error::new(ErrorKind::Connect, message).with_code(ErrorCode::REBOOTSTRAP_REQUIRED)
+                );
+            }
+            (None, Some(its)) => book.cluster_id = Some(its.clone()),
+            _ => {}
+        }
+        let brokers = answer.brokers.iter();
+        book.known = brokers.filter_map(|b| Some((address(&b.host, b.port)?, b.node_id))).collect();
+        Ok(())
+    }
+
+    /// Only the bootstrap addresses are asked next (KIP-1102).
+    pub(super) fn start_over(&self) {
+        self.book.lock().known.clear();
+    }
+
+    /// Whom an address is to lead to, as far as that is known.
+    fn whom<'a>(&self, address: &'a Address) -> Whom<'a> {
+        let book = self.book.lock();
+        let named = book.known.iter().find(|(known, _)| known == address);
+        Whom {
+            host: &address.0,
+            port: address.1,
+            cluster_id: book.cluster_id.clone(),
+            node_id: named.map_or(-1, |(_, id)| *id),
+        }
     }
 
     fn slot(&self, address: &Address) -> Arc<AsyncMutex<Slot>> {

@@ -1,6 +1,7 @@
 //! What producers, consumers and admin clients of one [`Client`](crate::Client) have in common.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_protocol::wire::Str;
@@ -10,6 +11,7 @@ use super::goal::Goal;
 use super::problem::{ConfigError, Findings, Warning};
 use super::security::Security;
 use super::{ConsumerConfig, ProducerConfig};
+use crate::connect::{Connector, Given};
 use crate::security::SecurityProtocol;
 
 /// Sets up a [`Client`](crate::Client). Every setting has a default but [`bootstrap`](ClientBuilder::bootstrap); each
@@ -56,6 +58,11 @@ settings! {
         /// How long metadata may be out of reach before the client starts again from the bootstrap servers
         /// (`metadata.recovery.rebootstrap.trigger.ms`, KIP-1102). Default 5 min, from 0.
         rebootstrap_trigger: Duration = Duration::from_secs(300);
+        /// Whether this client keeps to the cluster that answered first, and to the broker that it means to reach
+        /// (`metadata.cluster.check.enable`, KIP-1242). Brokers from 4.4 on check both when a connection opens; of older ones
+        /// the cluster's id is compared in their metadata. Whoever turns out to be another is left with an error that says so, and
+        /// the client starts again from the bootstrap servers. Default `true`.
+        cluster_check: bool = true;
         /// When a connection without traffic is closed (`connections.max.idle.ms`). A connection that waits for an
         /// answer is not idle. Default 3 min, from 1 ms; Kafka's default of 9 min lies above the limit of cloud load
         /// balancers, which cut idle connections without a word.
@@ -88,6 +95,8 @@ settings! {
         reconnect_backoff_max: Duration = Duration::from_millis(1000);
         socket_setup_timeout: Duration = Duration::from_secs(10);
         socket_setup_timeout_max: Duration = Duration::from_secs(30);
+        /// Who opens connections.
+        connector: Given = Given::default();
         /// What connections are made of, and who logs in on them.
         security: Security = Security::default();
         /// What matters most, if anything does.
@@ -145,6 +154,14 @@ impl ClientBuilder {
     pub fn socket_setup_timeout(mut self, base: Duration, max: Duration) -> Self {
         (self.config.socket_setup_timeout, self.config.socket_setup_timeout_max) = (base, max);
         self.config.called.insert("socket_setup_timeout");
+        self
+    }
+
+    /// Opens every connection of this client, in the place of TCP; TLS and logins go over it. Default: [`Tcp`](crate::Tcp) with
+    /// this client's buffer sizes.
+    pub fn connector(mut self, connector: impl Connector) -> Self {
+        self.config.connector = Given(Some(Arc::new(connector)));
+        self.config.called.insert("connector");
         self
     }
 

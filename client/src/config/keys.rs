@@ -4,8 +4,11 @@
 //! combinations: a value goes through the same rules as one from the typed builders. Invariant: a name is in the table
 //! once, and each name of the table is honoured, refused or listed as ignored.
 
+use std::time::Duration;
+
 use super::problem::ConfigError;
 use super::properties::{Draft, Value};
+use super::tokens::Retriever;
 use super::{Acks, Assignor, GroupProtocol, IsolationLevel, Reset};
 use crate::security::SecurityProtocol;
 
@@ -89,7 +92,7 @@ pub(super) const KEYS: &[Key] = &[
         "rebootstrap",
         "a client that cannot find its cluster again has to be restarted",
     ),
-    only("metadata.cluster.check.enable", "false", "cluster and node ids are not sent for checking"),
+    set("metadata.cluster.check.enable", "true", |d, v| v.flag(&mut d.client.cluster_check)),
     only("enable.metrics.push", "false", "metrics are not pushed to the cluster"),
     set("security.protocol", "", |d, v| {
         let mut protocol = SecurityProtocol::Plaintext;
@@ -102,6 +105,74 @@ pub(super) const KEYS: &[Key] = &[
     set("sasl.username", "", |d, v| v.text(&mut d.security.user)),
     set("sasl.password", "", |d, v| v.text(&mut d.security.password)),
     alias("sasl.mechanisms", "sasl.mechanism"),
+    set("sasl.login.refresh.window.factor", "0.8", |d, v| {
+        v.number(&mut d.security.tokens.refresh.window_factor)
+    }),
+    set("sasl.login.refresh.window.jitter", "0.05", |d, v| {
+        v.number(&mut d.security.tokens.refresh.window_jitter)
+    }),
+    set("sasl.login.refresh.min.period.seconds", "60", |d, v| {
+        v.seconds(&mut d.security.tokens.refresh.min_period)
+    }),
+    set("sasl.login.refresh.buffer.seconds", "300", |d, v| v.seconds(&mut d.security.tokens.refresh.buffer)),
+    set("sasl.login.retry.backoff.ms", "100", |d, v| v.millis(&mut d.security.tokens.refresh.retry_backoff)),
+    set("sasl.login.retry.backoff.max.ms", "10000", |d, v| {
+        v.millis(&mut d.security.tokens.refresh.retry_backoff_max)
+    }),
+    set("sasl.login.connect.timeout.ms", "", |d, v| {
+        v.millis(d.security.tokens.connect_timeout.insert(Duration::ZERO))
+    }),
+    set("sasl.login.read.timeout.ms", "", |d, v| {
+        v.millis(d.security.tokens.read_timeout.insert(Duration::ZERO))
+    }),
+    set("sasl.oauthbearer.token.endpoint.url", "", |d, v| v.text(&mut d.security.tokens.url)),
+    set("org.apache.kafka.sasl.oauthbearer.allowed.urls", "", |d, v| {
+        v.list(&mut d.security.tokens.allowed_urls)
+    }),
+    set("sasl.oauthbearer.jwt.retriever.class", "", |d, v| {
+        let simple = v.text.rsplit('.').next().unwrap_or_default();
+        Value { text: simple, ..v }.choice(&mut d.security.tokens.retriever, &Retriever::ALL)
+    }),
+    set("sasl.oauthbearer.grant.type", "", |d, v| {
+        v.choice(&mut d.security.tokens.retriever, &Retriever::ALL)
+    }),
+    set("sasl.oauthbearer.method", "", |d, v| {
+        v.choice(&mut d.security.tokens.method_is_oidc, &[("default", false), ("oidc", true)])
+    }),
+    set("sasl.oauthbearer.client.credentials.client.id", "", |d, v| v.text(&mut d.security.tokens.id)),
+    set("sasl.oauthbearer.client.credentials.client.secret", "", |d, v| {
+        v.text(&mut d.security.tokens.secret)
+    }),
+    alias("sasl.oauthbearer.client.id", "sasl.oauthbearer.client.credentials.client.id"),
+    alias("sasl.oauthbearer.client.secret", "sasl.oauthbearer.client.credentials.client.secret"),
+    set("sasl.oauthbearer.scope", "", |d, v| v.text(&mut d.security.tokens.scope)),
+    set("sasl.oauthbearer.extensions", "", |d, v| v.list(&mut d.security.tokens.extensions)),
+    set("sasl.oauthbearer.header.urlencode", "false", |d, v| v.flag(&mut d.security.tokens.encode_header)),
+    set("sasl.oauthbearer.assertion.algorithm", "RS256", |d, v| {
+        v.choice(&mut d.security.tokens.assertion.es256, &[("RS256", false), ("ES256", true)])
+    }),
+    set("sasl.oauthbearer.assertion.file", "", |d, v| v.text(&mut d.security.tokens.assertion.file)),
+    set("sasl.oauthbearer.assertion.private.key.file", "", |d, v| {
+        v.text(&mut d.security.tokens.assertion.key_file)
+    }),
+    set("sasl.oauthbearer.assertion.private.key.passphrase", "", |d, v| {
+        v.text(&mut d.security.tokens.assertion.passphrase)
+    }),
+    set("sasl.oauthbearer.assertion.template.file", "", |d, v| {
+        v.text(&mut d.security.tokens.assertion.template)
+    }),
+    set("sasl.oauthbearer.assertion.claim.exp.seconds", "300", |d, v| {
+        v.number(&mut d.security.tokens.assertion.exp_seconds)
+    }),
+    set("sasl.oauthbearer.assertion.claim.nbf.seconds", "60", |d, v| {
+        v.number(&mut d.security.tokens.assertion.nbf_seconds)
+    }),
+    set("sasl.oauthbearer.assertion.claim.jti.include", "false", |d, v| {
+        v.flag(&mut d.security.tokens.assertion.with_id)
+    }),
+    set("sasl.oauthbearer.assertion.claim.aud", "", |d, v| v.text(&mut d.security.tokens.assertion.audience)),
+    set("sasl.oauthbearer.assertion.claim.iss", "", |d, v| v.text(&mut d.security.tokens.assertion.issuer)),
+    set("sasl.oauthbearer.assertion.claim.sub", "", |d, v| v.text(&mut d.security.tokens.assertion.subject)),
     set("ssl.truststore.location", "", |d, v| v.text(&mut d.security.truststore)),
     set("ssl.truststore.password", "", |d, v| v.text(&mut d.security.truststore_password)),
     set("ssl.truststore.certificates", "", |d, v| v.text(&mut d.security.truststore_pem)),
@@ -264,16 +335,8 @@ pub(super) const KEYS: &[Key] = &[
 const NOT_YET: &[(&str, &[&str])] = &[
     ("share groups are missing", &["share.acknowledgement.mode", "share.acquire.mode"]),
     (
-        "the program gives tokens, by Sasl::oauth_bearer, and Kerberos is not there",
+        "Kerberos is not there, in no feature",
         &[
-            "sasl.login.connect.timeout.ms",
-            "sasl.login.read.timeout.ms",
-            "sasl.login.retry.backoff.ms",
-            "sasl.login.retry.backoff.max.ms",
-            "sasl.login.refresh.window.factor",
-            "sasl.login.refresh.window.jitter",
-            "sasl.login.refresh.min.period.seconds",
-            "sasl.login.refresh.buffer.seconds",
             "sasl.kerberos.service.name",
             "sasl.kerberos.principal",
             "sasl.kerberos.keytab",
@@ -281,31 +344,24 @@ const NOT_YET: &[(&str, &[&str])] = &[
             "sasl.kerberos.ticket.renew.window.factor",
             "sasl.kerberos.ticket.renew.jitter",
             "sasl.kerberos.min.time.before.relogin",
-            "sasl.oauthbearer.config",
-            "sasl.oauthbearer.method",
-            "sasl.oauthbearer.grant.type",
-            "sasl.oauthbearer.client.id",
-            "sasl.oauthbearer.client.secret",
-            "sasl.oauthbearer.extensions",
-            "sasl.oauthbearer.token.endpoint.url",
-            "sasl.oauthbearer.client.credentials.client.id",
-            "sasl.oauthbearer.client.credentials.client.secret",
-            "sasl.oauthbearer.scope",
-            "sasl.oauthbearer.jwt.retriever.class",
+        ],
+    ),
+    (
+        "tokens that nobody has signed are for the program to make, by Sasl::oauth_bearer",
+        &["sasl.oauthbearer.config"],
+    ),
+    ("lists of revoked certificates are not read", &["ssl.crl.location"]),
+];
+
+const JVM_ONLY: &str = "only a Java virtual machine can honour it";
+
+/// Names without an effect here, with the reason.
+const IGNORED: &[(&str, &[&str])] = &[
+    (
+        "brokers check tokens; a client passes them on",
+        &[
             "sasl.oauthbearer.jwt.validator.class",
-            "sasl.oauthbearer.assertion.algorithm",
-            "sasl.oauthbearer.assertion.claim.exp.seconds",
-            "sasl.oauthbearer.assertion.claim.nbf.seconds",
-            "sasl.oauthbearer.assertion.claim.jti.include",
-            "sasl.oauthbearer.assertion.claim.aud",
-            "sasl.oauthbearer.assertion.claim.iss",
-            "sasl.oauthbearer.assertion.claim.sub",
-            "sasl.oauthbearer.assertion.file",
-            "sasl.oauthbearer.assertion.template.file",
-            "sasl.oauthbearer.assertion.private.key.file",
-            "sasl.oauthbearer.assertion.private.key.passphrase",
             "sasl.oauthbearer.clock.skew.seconds",
-            "sasl.oauthbearer.header.urlencode",
             "sasl.oauthbearer.scope.claim.name",
             "sasl.oauthbearer.sub.claim.name",
             "sasl.oauthbearer.jwks.endpoint.url",
@@ -318,17 +374,12 @@ const NOT_YET: &[(&str, &[&str])] = &[
             "sasl.oauthbearer.allow.unverified.issuer",
         ],
     ),
-    ("lists of revoked certificates are not read", &["ssl.crl.location"]),
-];
-
-/// Names without an effect here, with the reason.
-const IGNORED: &[(&str, &[&str])] = &[
     (
         "the content of a file tells its form, and both sides agree on the newest version of TLS",
         &["ssl.keystore.type", "ssl.truststore.type", "ssl.protocol"],
     ),
     (
-        "only a Java virtual machine can honour it",
+        JVM_ONLY,
         &[
             "security.providers",
             "ssl.provider",
@@ -462,7 +513,7 @@ pub(super) fn find(name: &str) -> Option<Known> {
         .or_else(|| among(IGNORED).map(|(key, reason)| Known::Ignored(key, reason)))
         .or_else(|| among(NOT_APPLICABLE).map(|(key, reason)| Known::NotApplicable(key, reason)))
         .or_else(|| {
-            name.starts_with("metrics.context.").then_some(Known::Ignored("metrics.context.*", IGNORED[0].0))
+            name.starts_with("metrics.context.").then_some(Known::Ignored("metrics.context.*", JVM_ONLY))
         })
 }
 

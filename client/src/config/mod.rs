@@ -64,6 +64,7 @@ mod protocol;
 mod security;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 pub use assignor::{PartitionAssignor, Subscriber};
 pub use client::ClientBuilder;

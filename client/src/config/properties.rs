@@ -252,6 +252,12 @@ impl Value<'_> {
         Ok(())
     }
 
+    pub(super) fn seconds(self, field: &mut Duration) -> Result<(), ConfigError> {
+        let seconds = self.text.parse().map_err(|_| self.bad("a whole number of seconds from 0"))?;
+        *field = Duration::from_secs(seconds);
+        Ok(())
+    }
+
     pub(super) fn flag(self, field: &mut bool) -> Result<(), ConfigError> {
         self.choice(field, &[("true", true), ("false", false)])
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::client::ClientBuilder;
 use super::problem::{ConfigError, Findings};
+use super::tokens::{self, OfModule, Tokens};
 use crate::security::{Hash, Sasl, Secret, SecurityProtocol};
 #[cfg(feature = "_tls")]
 use crate::security::{Tls, Trust};
@@ -99,6 +100,9 @@ impl Security {
                 format!("{protocol} is without a login, and credentials are there"),
             );
         }
+        if let Some(refresh) = self.sasl.as_ref().and_then(Sasl::refresh) {
+            tokens::check(refresh, found);
+        }
         #[cfg(not(feature = "_tls"))]
         if protocol.has_tls() {
             found.add(ConfigError::NotCompiledIn {
@@ -146,6 +150,7 @@ pub(super) struct Written {
     pub(super) key_password: String,
     pub(super) tls13_only: bool,
     pub(super) any_host: bool,
+    pub(super) tokens: Tokens,
 }
 
 impl Written {
@@ -183,20 +188,29 @@ impl Written {
             expected: expected.to_owned(),
             nearest: None,
         };
+        if mechanism.eq_ignore_ascii_case("AWS_MSK_IAM") {
+            return msk_iam().map(Some);
+        }
         let known = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
         let mechanism = match known.iter().find(|name| name.eq_ignore_ascii_case(mechanism)) {
             Some(name) => *name,
             None if mechanism.eq_ignore_ascii_case("GSSAPI") => {
                 return Err(bad(
-                    "one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER: Kerberos is not there",
+                    "one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER: Kerberos is not there, in no feature of ottla",
                 ));
             }
             None => return Err(bad("one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER")),
         };
         login.check_module(mechanism)?;
         if mechanism == "OAUTHBEARER" {
-            // The program gives the tokens, by `ClientBuilder::sasl`.
-            return Ok(None);
+            let module = OfModule {
+                id: login.option("clientId"),
+                secret: login.option("clientSecret"),
+                scope: login.option("scope"),
+                extensions: login.extensions(),
+            };
+            // None: the program gives the tokens, by `ClientBuilder::sasl`.
+            return self.tokens.sasl(&module);
         }
         let user = login.option("username").unwrap_or(&self.user).to_owned();
         let password = Secret::from(login.option("password").unwrap_or(&self.password));
@@ -296,6 +310,12 @@ impl Jaas {
         self.options.get(name).map(String::as_str)
     }
 
+    /// What a broker is told beside a token (KIP-342).
+    fn extensions(&self) -> Vec<(&str, &str)> {
+        let options = self.options.iter();
+        options.filter_map(|(name, value)| Some((name.strip_prefix("extension_")?, value.as_str()))).collect()
+    }
+
     fn check_module(&self, mechanism: &str) -> Result<(), ConfigError> {
         let module = match mechanism {
             "PLAIN" => "PlainLoginModule",
@@ -308,6 +328,28 @@ impl Jaas {
         let reason = format!("{} is not the module of {mechanism}; {module} is", self.module);
         Err(ConfigError::Contradiction { keys: vec!["sasl.jaas.config", "sasl.mechanism"], reason })
     }
+}
+
+/// The login at Amazon MSK, as Amazon's library for Java is configured: all of it comes from the environment.
+#[cfg(feature = "msk-iam")]
+fn msk_iam() -> Result<Sasl, ConfigError> {
+    let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| std::env::var(name).ok());
+    let region = region.ok_or_else(|| ConfigError::BadValue {
+        key: "sasl.mechanism",
+        value: "AWS_MSK_IAM".into(),
+        expected: "used where AWS_REGION is set".into(),
+        nearest: None,
+    })?;
+    Ok(Sasl::oauth_bearer(crate::security::MskIam::new(region)))
+}
+
+#[cfg(not(feature = "msk-iam"))]
+fn msk_iam() -> Result<Sasl, ConfigError> {
+    Err(ConfigError::NotCompiledIn {
+        key: "sasl.mechanism",
+        value: "AWS_MSK_IAM".into(),
+        reason: "this build of the crate ottla is without its feature msk-iam".into(),
+    })
 }
 
 /// Words with blanks between; quotes of either kind hold blanks together, and a backslash takes the next sign as it is.

@@ -57,6 +57,8 @@ pub(crate) struct Cluster {
     asked: Option<Link>,
     /// Why a broker could not be reached, or does not serve us, last.
     failure: Option<Error>,
+    /// A broker said that clients must start again: until metadata has come, only bootstrap addresses are asked (KIP-1102).
+    starting_over: bool,
 }
 
 impl Cluster {
@@ -71,6 +73,7 @@ impl Cluster {
             links: BTreeMap::new(),
             asked: None,
             failure: None,
+            starting_over: false,
             config,
         };
         let seeds = cluster.config.bootstrap.clone();
@@ -246,6 +249,7 @@ impl Cluster {
                 self.metadata.lost(now, &mut self.random);
             }
         }
+        self.starting_over |= cause.code() == Some(ErrorCode::REBOOTSTRAP_REQUIRED);
         if cause.kind() != ErrorKind::Closed {
             self.failure = Some(cause.clone());
             self.metadata.refresh(now, &mut self.random);
@@ -256,10 +260,17 @@ impl Cluster {
     pub(crate) fn answered(&mut self, now: Instant, link: Link, response: &MetadataResponse) {
         self.asked = None;
         self.throttle(now, link, response.throttle_time_ms);
-        if response.error_code != ErrorCode::NONE {
+        let refusal = self.refusal(link, response);
+        if response.error_code != ErrorCode::NONE || refusal.is_some() {
             self.metadata.lost(now, &mut self.random);
+            if let Some(cause) = refusal {
+                self.starting_over = true;
+                self.close(link, cause.clone());
+                self.failure = Some(cause);
+            }
             return;
         }
+        self.starting_over = false;
         let named: Vec<i32> = response.brokers.iter().map(|b| b.node_id).collect();
         if !named.is_empty() {
             for broker in &response.brokers {
@@ -277,16 +288,40 @@ impl Cluster {
         self.metadata.apply(now, response, &mut self.random);
     }
 
+    /// Why a broker is not to be asked again (KIP-1102), or its answer not to be believed: it is of another cluster.
+    fn refusal(&self, link: Link, response: &MetadataResponse) -> Option<Error> {
+        let refused = |why: String| {
+            let address = self.nodes.get(&link.node).map(|n| format!("{}:{}", n.host, n.port));
+            let message = format!("broker {}: {why}", address.unwrap_or_default());
+            Some(Error::new(ErrorKind::Connect, message).with_code(ErrorCode::REBOOTSTRAP_REQUIRED))
+        };
+        if response.error_code == ErrorCode::REBOOTSTRAP_REQUIRED {
+            return refused(ErrorCode::REBOOTSTRAP_REQUIRED.message().to_owned());
+        }
+        match (&self.metadata.cluster_id, &response.cluster_id) {
+            (Some(ours), Some(its)) if self.config.cluster_check && ours != its => {
+                refused(format!("it belongs to the cluster {its}, and this client to {ours}"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Who may be asked for metadata at all.
+    fn askable(&self) -> impl Iterator<Item = (i32, &Node)> {
+        let nodes = self.nodes.iter().map(|(id, node)| (*id, node));
+        nodes.filter(|(id, _)| !self.starting_over || *id < 0)
+    }
+
     /// Chooses whom to ask for metadata, when it is time: an open link, else a broker that may be dialled.
     pub(crate) fn step(&mut self, now: Instant) {
         if !self.needs_asked(now) {
             return;
         }
         let control = |node: &i32| Link { node: *node, lane: Lane::Control };
-        let open = self.nodes.keys().rev().map(control).find(|link| self.is_open(*link));
-        let may = |(_, node): &(&i32, &Node)| now >= node.dial_after;
+        let open = self.askable().map(|(id, _)| control(&id)).filter(|link| self.is_open(*link)).last();
+        let may = |(_, node): &(i32, &Node)| now >= node.dial_after;
         let (seeds, known): (Vec<_>, Vec<_>) =
-            self.nodes.iter().filter(may).map(|(id, _)| *id).partition(|id| *id < 0);
+            self.askable().filter(may).map(|(id, _)| id).partition(|id| *id < 0);
         // KIP-1102: after a long time without usable metadata only the bootstrap addresses are believed.
         let stale = |since: Instant| now.saturating_duration_since(since) > self.config.rebootstrap_trigger;
         let start_over = self.metadata.succeeded.is_some_and(stale) && !seeds.is_empty();
@@ -310,7 +345,8 @@ impl Cluster {
         let node = self.nodes.get_mut(&link.node)?;
         node.dialling = true;
         let timeout = node.setup_timeout.next(&mut self.random);
-        Some(Dial { link, host: node.host.clone(), port: node.port, timeout })
+        let cluster_id = self.metadata.cluster_id.clone().filter(|_| self.config.cluster_check);
+        Some(Dial { link, host: node.host.clone(), port: node.port, cluster_id, timeout })
     }
 
     fn diallable(&self, now: Instant) -> Option<Link> {
@@ -322,10 +358,10 @@ impl Cluster {
     }
 
     pub(crate) fn wants_dial(&self, now: Instant) -> bool {
-        let may = |(id, node): (&i32, &Node)| {
-            now >= node.dial_after || self.is_open(Link { node: *id, lane: Lane::Control })
+        let may = |(id, node): (i32, &Node)| {
+            now >= node.dial_after || self.is_open(Link { node: id, lane: Lane::Control })
         };
-        self.diallable(now).is_some() || (self.needs_asked(now) && self.nodes.iter().any(may))
+        self.diallable(now).is_some() || (self.needs_asked(now) && self.askable().any(may))
     }
 
     /// The metadata request, if this link is to carry it; or the order to close.
@@ -377,9 +413,9 @@ impl Cluster {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let asked_is_up = self.asked.is_some_and(|link| self.links.contains_key(&link));
         let ask = self.metadata.due().filter(|_| !asked_is_up).map(|due| {
-            let control = |node: &i32| self.is_open(Link { node: *node, lane: Lane::Control });
-            let dial = self.nodes.values().map(|n| n.dial_after).min();
-            if self.nodes.keys().any(control) { due } else { dial.map_or(due, |dial| due.max(dial)) }
+            let control = |(node, _)| self.is_open(Link { node, lane: Lane::Control });
+            let dial = self.askable().map(|(_, n)| n.dial_after).min();
+            if self.askable().any(control) { due } else { dial.map_or(due, |dial| due.max(dial)) }
         });
         let wanted = self.links.iter().filter(|(_, phase)| matches!(phase, Phase::Wanted));
         let nodes = wanted.filter_map(|(link, _)| self.nodes.get(&link.node));
@@ -389,6 +425,8 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
+    use ottla_protocol::messages::Broker;
+
     use super::*;
 
     fn cluster(now: Instant) -> Cluster {
@@ -421,6 +459,69 @@ mod tests {
         cluster.opened(opened, Versions::default());
         cluster.lost(now, opened, &Error::new(ErrorKind::Connect, "reset"));
         check(&dial(&mut cluster, &mut now), 100);
+    }
+
+    fn metadata(cluster_id: &'static str, node: i32) -> MetadataResponse {
+        let host = format!("broker-{node}");
+        let broker = Broker { node_id: node, host: Str::from(host), port: 9092, ..Broker::default() };
+        let cluster_id = Some(Str::from_static(cluster_id));
+        MetadataResponse { cluster_id, brokers: vec![broker], ..MetadataResponse::default() }
+    }
+
+    /// A client of cluster `c` whose only link is one to its only broker, 7.
+    fn connected(now: &mut Instant) -> (Cluster, Link) {
+        let mut cluster = cluster(*now);
+        let seed = dial(&mut cluster, now);
+        assert_eq!(seed.cluster_id, None, "nothing is known yet");
+        cluster.opened(seed.link, Versions::default());
+        cluster.answered(*now, seed.link, &metadata("c", 7));
+        cluster.lost(*now, seed.link, &Error::new(ErrorKind::Closed, "idle"));
+        let link = Link { node: 7, lane: Lane::Control };
+        cluster.want(link);
+        let known = dial(&mut cluster, now);
+        assert_eq!((known.link, known.cluster_id.as_deref()), (link, Some("c")));
+        cluster.opened(link, Versions::default());
+        (cluster, link)
+    }
+
+    /// Fault 77, with brokers that do not check it themselves.
+    #[test]
+    fn an_answer_of_another_cluster_is_not_believed_and_said_to_be_one() {
+        let mut now = Instant::now();
+        let (mut cluster, link) = connected(&mut now);
+        cluster.answered(now, link, &metadata("another", 8));
+        assert!(!cluster.has_node(8) && !cluster.is_open(link));
+        let failure = cluster.failure().expect("somebody is another").to_string();
+        assert_eq!(failure, "broker broker-7:9092: it belongs to the cluster another, and this client to c");
+    }
+
+    /// Faults 76 and 77 (KIP-1102): metadata, or the handshake (KIP-1242), says that the client must start over.
+    #[test]
+    fn only_bootstrap_addresses_are_asked_when_a_broker_sends_clients_back_to_them() {
+        for in_handshake in [false, true] {
+            let mut now = Instant::now();
+            let (mut cluster, link) = connected(&mut now);
+            let error_code = ErrorCode::REBOOTSTRAP_REQUIRED;
+            if in_handshake {
+                let cause = Error::new(ErrorKind::Connect, "it is not 7").with_code(error_code);
+                cluster.lost(now, link, &cause);
+            } else {
+                cluster.answered(now, link, &MetadataResponse { error_code, ..metadata("c", 7) });
+                assert!(!cluster.is_open(link));
+                cluster.lost(now, link, &Error::new(ErrorKind::Connect, "it was closed"));
+            }
+            for _ in 0..20 {
+                let seed = dial(&mut cluster, &mut now).link;
+                assert!(seed.node < 0, "{seed:?}");
+                cluster.lost(now, seed, &Error::new(ErrorKind::Connect, "refused"));
+                // In its backoff nobody is asked, and nobody is woken for it.
+                assert!(!cluster.wants_dial(now) && cluster.deadline().is_some_and(|at| at > now));
+            }
+            let seed = dial(&mut cluster, &mut now).link;
+            cluster.opened(seed, Versions::default());
+            cluster.answered(now, seed, &metadata("c", 9));
+            assert!(cluster.has_node(9) && !cluster.starting_over);
+        }
     }
 
     #[test]

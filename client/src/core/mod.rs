@@ -109,6 +109,8 @@ pub(crate) struct Dial {
     pub(crate) link: Link,
     pub(crate) host: Str,
     pub(crate) port: u16,
+    /// The cluster that the broker must belong to, where that is known and to be checked (KIP-1242).
+    pub(crate) cluster_id: Option<Str>,
     /// For the whole of connect and handshake.
     pub(crate) timeout: Duration,
 }

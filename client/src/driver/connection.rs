@@ -9,14 +9,27 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ottla_protocol::api::{Request, Versions};
 use ottla_protocol::frame::{self, Frame};
+use ottla_protocol::wire::Str;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroize;
 
 use super::{handshake, login};
 use crate::config::ClientConfig;
+use crate::connect::Stream;
 use crate::core::ask::version_for;
 use crate::error::{Error, ErrorKind};
-use crate::world::{Stream, World};
+use crate::world::World;
+
+/// Whom a connection is to lead to.
+pub(crate) struct Whom<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
+    /// The cluster that it must belong to, where that is known and checked (KIP-1242).
+    pub(crate) cluster_id: Option<Str>,
+    /// The broker that it must be; -1 where that is not known.
+    pub(crate) node_id: i32,
+}
 
 pub(crate) struct Connection {
     pub(super) stream: Box<dyn Stream>,
@@ -34,15 +47,15 @@ impl Connection {
     pub(crate) async fn open(
         world: &dyn World,
         config: Arc<ClientConfig>,
-        host: &str,
-        port: u16,
+        whom: Whom<'_>,
         timeout: Duration,
     ) -> Result<Self, Error> {
+        let Whom { host, port, .. } = whom;
         let peer: Arc<str> = format!("{host}:{port}").into();
         let deadline = Instant::now() + timeout;
         let late =
             |what: &str| Error::new(ErrorKind::Connect, format!("no {what} {peer} within {timeout:.1?}"));
-        let connect = timeout_at(deadline, world.connect(host, port)).await;
+        let connect = timeout_at(deadline, config.connector.or(world).connect(host, port)).await;
         let stream = connect.map_err(|_| late("connection to"))?.map_err(|e| {
             Error::new(ErrorKind::Connect, format!("cannot connect to {peer}: {e}")).with_source(e)
         })?;
@@ -51,7 +64,7 @@ impl Connection {
         let (inbox, versions) = (BytesMut::new(), Versions::default());
         let mut this =
             Self { stream, inbox, correlation_id: 0, peer: peer.clone(), versions, renew_at: None, config };
-        let shake = timeout_at(deadline, handshake::api_versions(&mut this)).await;
+        let shake = timeout_at(deadline, handshake::api_versions(&mut this, &whom)).await;
         this.versions = shake.map_err(|_| late("Kafka answer from"))??;
         timeout_at(deadline, this.login(world)).await.map_err(|_| late("end of the login at"))??;
         Ok(this)
@@ -107,7 +120,7 @@ impl Connection {
 
     /// Sends a request in a given version, and returns the body of its answer.
     pub(super) async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes, Error> {
-        let mut frame = Frame::default();
+        let mut frame = Frame { head: BytesMut::with_capacity(REQUEST_BYTES), ..Frame::default() };
         self.correlation_id = self.correlation_id.wrapping_add(1) & i32::MAX;
         frame::encode_request(
             request,
@@ -120,8 +133,10 @@ impl Connection {
             Error::new(ErrorKind::InvalidArgument, format!("{} cannot be encoded: {e}", R::NAME))
                 .with_source(e)
         })?;
-        let bytes = frame.to_bytes();
-        self.stream.write_all(&bytes).await.map_err(|e| lost(&self.peer, e))?;
+        let written = Wiped(BytesMut::from(frame.to_bytes()));
+        frame.head.zeroize();
+        self.stream.write_all(&written.0).await.map_err(|e| lost(&self.peer, e))?;
+        drop(written);
         self.stream.flush().await.map_err(|e| lost(&self.peer, e))?;
         let mut body = self.receive().await?;
         let flexible = version >= R::FLEXIBLE;
@@ -143,6 +158,18 @@ impl Connection {
                 return Err(hung_up(&self.peer));
             }
         }
+    }
+}
+
+/// Requests that fit are encoded in one place: what grows leaves copies behind that nobody wipes.
+const REQUEST_BYTES: usize = 8 * 1024;
+
+/// A request on its way to the socket, wiped afterwards: it may be a password or a token.
+struct Wiped(BytesMut);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 
@@ -209,14 +236,15 @@ pub(super) fn undecodable(peer: &str, what: &str, cause: ottla_protocol::wire::D
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::Tcp;
+    use crate::connect::Tcp;
 
     #[tokio::test]
     async fn a_peer_that_accepts_and_says_nothing_is_blamed_for_that() {
         let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = mute.local_addr().unwrap().port();
         let timeout = Duration::from_millis(50);
-        let opened = Connection::open(&Tcp::default(), Arc::default(), "127.0.0.1", port, timeout).await;
+        let whom = Whom { host: "127.0.0.1", port, cluster_id: None, node_id: -1 };
+        let opened = Connection::open(&Tcp::default(), Arc::default(), whom, timeout).await;
         let error = opened.err().expect("nobody answers");
         assert_eq!(error.kind(), ErrorKind::Connect);
         assert_eq!(error.to_string(), format!("no Kafka answer from 127.0.0.1:{port} within 50.0ms"));

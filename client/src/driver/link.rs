@@ -27,10 +27,11 @@ use tokio::time::Sleep;
 use super::connection::{Connection, hung_up, lost, mismatch, take_frame, undecodable};
 use super::shared::{Next, Shared, now};
 use crate::config::ClientConfig;
+use crate::connect::Stream;
 use crate::core::ask::Decode;
 use crate::core::{Answer, Input, Link, Machine, Request, Work};
 use crate::error::{Error, ErrorKind};
-use crate::world::{self, Stream, pause};
+use crate::world::{self, pause};
 
 /// How many pieces of a frame one write is given; the next write takes the rest.
 const SLICES_AT_ONCE: usize = 64;
@@ -393,7 +394,8 @@ mod tests {
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
     use super::*;
-    use crate::world::{Outside, Tcp, Work, World};
+    use crate::connect::{Connecting, Connector, Tcp};
+    use crate::world::{Outside, Work, World};
     use crate::{Client, Payload};
 
     /// TCP that counts the bytes which were written.
@@ -430,11 +432,14 @@ mod tests {
         }
     }
 
-    impl World for Counting {
-        fn connect(&self, host: &str, port: u16) -> Work<io::Result<Box<dyn Stream>>> {
+    impl Connector for Counting {
+        fn connect(&self, host: &str, port: u16) -> Connecting {
             let (opening, count) = (Tcp::default().connect(host, port), self.0.clone());
             Box::pin(async move { Ok(Box::new(Counted(opening.await?, count)) as Box<dyn Stream>) })
         }
+    }
+
+    impl World for Counting {
         fn random(&self) -> u64 {
             4
         }

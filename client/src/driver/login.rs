@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::connection::Connection;
 use crate::core::backoff::Random;
 use crate::error::{Error, ErrorKind};
-use crate::security::{Login, Next, Sasl};
+use crate::security::{Login, Next, Sasl, TokenError};
 use crate::world::World;
 
 /// As many random bytes as make a nonce that nobody meets twice.
@@ -36,31 +36,39 @@ pub(super) async fn login(
     let mut nonce = [0; NONCE_BYTES];
     world.unguessable(&mut nonce).map_err(|cause| refused("no random numbers".into()).with_source(cause))?;
     let (first, mut login) = sasl
-        .begin(STANDARD_NO_PAD.encode(nonce))
+        .begin(STANDARD_NO_PAD.encode(nonce), world)
         .await
-        .map_err(|cause| refused(format!("there is no token: {cause}")))?;
-    let mut message = first.expose().to_vec();
+        .map_err(|cause| no_token(&peer, sasl, &cause))?;
+    let mut message = first.into_bytes();
     loop {
-        let request = SaslAuthenticateRequest { auth_bytes: message.into() };
+        let request = SaslAuthenticateRequest { auth_bytes: message };
         let answer = connection.ask(&request).await?;
         if answer.error_code != ErrorCode::NONE {
+            sasl.refused();
             let reason = answer.error_message.as_deref().filter(|reason| !reason.is_empty());
             let reason = reason.unwrap_or(answer.error_code.message()).to_owned();
             return Err(refused(reason).with_code(answer.error_code));
         }
         (message, login) = match login.answered(&answer.auth_bytes).map_err(refused)? {
             Next::Done => return Ok(renewal(answer.session_lifetime_ms, world)),
-            Next::Send(message, login) => (message, login),
+            Next::Send(message, login) => (message.into(), login),
             Next::Compute(challenge) => {
                 let (done, computed) = oneshot::channel();
                 // Fails when nobody waits any more.
                 world.compute(Box::new(move || drop(done.send(challenge.answer()))));
                 let lost = |_| Error::new(ErrorKind::Closed, "the runtime ended during a login");
                 let (message, expected) = computed.await.map_err(lost)?;
-                (message, Login::Signature(expected))
+                (message.into(), Login::Signature(expected))
             }
         };
     }
+}
+
+/// A token may come later where nobody could be asked for one; a refusal is one.
+fn no_token(peer: &str, sasl: &Sasl, cause: &TokenError) -> Error {
+    let passes = cause.downcast_ref::<std::io::Error>().is_some();
+    let kind = if passes { ErrorKind::Connect } else { ErrorKind::Authentication };
+    Error::new(kind, format!("{} at {peer}: there is no token: {cause}", sasl.mechanism()))
 }
 
 async fn handshake(connection: &mut Connection, sasl: &Sasl) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use tracing::Instrument;
 
-use super::connection::Connection;
+use super::connection::{Connection, Whom};
 use super::link::Io;
 use super::shared::{Shared, now};
 use crate::config::ClientConfig;
@@ -124,7 +124,13 @@ async fn open<M: Machine>(
     config: &Arc<ClientConfig>,
     dial: &Dial,
 ) -> Result<Connection, Error> {
-    let opening = Connection::open(&*shared.world, config.clone(), &dial.host, dial.port, dial.timeout);
+    let whom = Whom {
+        host: &dial.host,
+        port: dial.port,
+        cluster_id: dial.cluster_id.clone(),
+        node_id: dial.link.node.max(-1),
+    };
+    let opening = Connection::open(&*shared.world, config.clone(), whom, dial.timeout);
     let stopped = shared.until(|_| false);
     tokio::select! {
         biased;

@@ -5,20 +5,37 @@
 
 use std::fmt;
 
+mod keeper;
+#[cfg(feature = "msk-iam")]
+mod msk;
+#[cfg(all(feature = "oidc", feature = "_tls"))]
+mod oidc;
 mod sasl;
 mod scram;
 mod secret;
 #[cfg(feature = "_tls")]
 mod tls;
+mod token;
 
+#[cfg(all(feature = "oidc", not(feature = "_tls")))]
+compile_error!(
+    "the feature oidc needs one of tls, tls-aws-lc and tls-graviola: tokens are got by https only"
+);
+
+pub use keeper::TokenRefresh;
+#[cfg(feature = "msk-iam")]
+pub use msk::{AwsCredentials, AwsCredentialsProvider, MskIam};
+#[cfg(all(feature = "oidc", feature = "_tls"))]
+pub use oidc::{Assertion, AssertionAlgorithm, Oidc};
+pub use sasl::Sasl;
 pub(crate) use sasl::{Login, Next};
-pub use sasl::{Sasl, Token, TokenError, TokenFuture, TokenProvider};
 pub(crate) use scram::Hash;
 pub use secret::Secret;
 #[cfg(feature = "_tls")]
 pub use tls::Tls;
 #[cfg(feature = "_tls")]
 pub(crate) use tls::{Trust, explain};
+pub use token::{Token, TokenError, TokenFile, TokenFuture, TokenProvider};
 
 /// What a connection is made of (`security.protocol`).
 ///

@@ -4,18 +4,13 @@
 //! Invariant: the mechanism is what the settings say; what a broker offers changes nothing (SEC7).
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use super::Secret;
+use super::keeper::{Keeper, TokenRefresh};
 use super::scram::{Challenge, Expected, Hash, Scram};
-
-/// A future that a [`TokenProvider`] returns.
-pub type TokenFuture = Pin<Box<dyn Future<Output = Result<Token, TokenError>> + Send>>;
-
-/// Why there is no token; it becomes the source of the error that a login fails with.
-pub type TokenError = Box<dyn std::error::Error + Send + Sync>;
+use super::token::{TokenError, TokenProvider};
+use crate::world::World;
 
 /// How a client proves who it is, with the credentials for it (`sasl.mechanism` and `sasl.jaas.config`).
 ///
@@ -40,50 +35,7 @@ pub struct Sasl {
 enum Credentials {
     Plain { user: String, password: Secret },
     Scram { hash: Hash, user: String, password: Secret, is_token: bool },
-    OAuthBearer(Arc<dyn TokenProvider>),
-}
-
-/// What an identity provider has signed, for [`Sasl::oauth_bearer`].
-#[derive(Clone)]
-pub struct Token {
-    value: Secret,
-    extensions: Vec<(String, String)>,
-}
-
-impl Token {
-    /// A token as it was received.
-    pub fn new(value: impl Into<Secret>) -> Self {
-        Token { value: value.into(), extensions: Vec::new() }
-    }
-
-    /// Tells the broker something beside the token (KIP-342), like Confluent Cloud's `logicalCluster`.
-    pub fn extension(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.extensions.push((name.into(), value.into()));
-        self
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("extensions", &self.extensions).finish_non_exhaustive()
-    }
-}
-
-/// Gets tokens for OAUTHBEARER. It is asked at each login, of every connection: keep a token for as long as it is valid.
-/// Closures that return a future are providers.
-pub trait TokenProvider: Send + Sync + 'static {
-    /// A token that is valid now. Dropped when the time for setting up the connection is over.
-    fn token(&self) -> TokenFuture;
-}
-
-impl<F, Fut> TokenProvider for F
-where
-    F: Fn() -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Token, TokenError>> + Send + 'static,
-{
-    fn token(&self) -> TokenFuture {
-        Box::pin(self())
-    }
+    OAuthBearer(Arc<Keeper>),
 }
 
 impl Sasl {
@@ -112,7 +64,8 @@ impl Sasl {
         Sasl { credentials: Credentials::Scram { hash, user, password, is_token } }
     }
 
-    /// OAUTHBEARER (KIP-255): the tokens of an identity provider, which the broker gets to see: use it with TLS.
+    /// OAUTHBEARER (KIP-255): the tokens of an identity provider, which the broker gets to see: use it with TLS. Tokens that say
+    /// how long they are [valid](crate::Token::valid_for) are kept and replaced in time; others are asked for at each login.
     ///
     /// ```
     /// use ottla::{Sasl, Token};
@@ -120,7 +73,31 @@ impl Sasl {
     /// let sasl = Sasl::oauth_bearer(|| async { Ok(Token::new(std::env::var("TOKEN")?)) });
     /// ```
     pub fn oauth_bearer(provider: impl TokenProvider) -> Self {
-        Sasl { credentials: Credentials::OAuthBearer(Arc::new(provider)) }
+        let keeper = Keeper::new(Arc::new(provider), TokenRefresh::default());
+        Sasl { credentials: Credentials::OAuthBearer(Arc::new(keeper)) }
+    }
+
+    /// When a token is replaced by the next one, where they say how long they are valid. Of no effect on other mechanisms.
+    pub fn token_refresh(mut self, refresh: TokenRefresh) -> Self {
+        if let Credentials::OAuthBearer(keeper) = &self.credentials {
+            self.credentials = Credentials::OAuthBearer(Arc::new(keeper.with(refresh)));
+        }
+        self
+    }
+
+    /// When tokens are replaced, if there are tokens.
+    pub(crate) fn refresh(&self) -> Option<&TokenRefresh> {
+        match &self.credentials {
+            Credentials::OAuthBearer(keeper) => Some(keeper.refresh()),
+            _ => None,
+        }
+    }
+
+    /// A broker has refused what [`begin`](Self::begin) gave.
+    pub(crate) fn refused(&self) {
+        if let Credentials::OAuthBearer(keeper) = &self.credentials {
+            keeper.refused();
+        }
     }
 
     /// The mechanism by its registered name.
@@ -137,7 +114,11 @@ impl Sasl {
     ///
     /// # Errors
     /// There is no token.
-    pub(crate) async fn begin(&self, nonce: String) -> Result<(Secret, Login), TokenError> {
+    pub(crate) async fn begin(
+        &self,
+        nonce: String,
+        world: &dyn World,
+    ) -> Result<(Secret, Login), TokenError> {
         Ok(match &self.credentials {
             Credentials::Plain { user, password } => {
                 let message = [b"\0", user.as_bytes(), b"\0", password.expose()].concat();
@@ -147,9 +128,15 @@ impl Sasl {
                 let scram = Scram::new(*hash, user, password.clone(), *is_token, nonce);
                 (Secret::from(scram.first()), Login::Scram(scram))
             }
-            Credentials::OAuthBearer(provider) => {
-                let token = provider.token().await?;
-                let mut message = [b"n,,\x01auth=Bearer ", token.value.expose()].concat();
+            Credentials::OAuthBearer(keeper) => {
+                let token = keeper.token(world).await?;
+                let told: usize =
+                    token.extensions.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+                let (head, value) = (b"n,,\x01auth=Bearer ", token.value.expose());
+                // As long as it becomes: what grows leaves copies behind that nobody wipes.
+                let mut message = Vec::with_capacity(head.len() + value.len() + told + 2);
+                message.extend_from_slice(head);
+                message.extend_from_slice(value);
                 for (name, value) in &token.extensions {
                     message.extend_from_slice(format!("\x01{name}={value}").as_bytes());
                 }
@@ -200,10 +187,12 @@ impl Login {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Token;
     use super::*;
+    use crate::connect::Tcp;
 
     async fn first(sasl: &Sasl) -> Vec<u8> {
-        sasl.begin("nonce".into()).await.expect("nothing is missing").0.expose().to_vec()
+        sasl.begin("nonce".into(), &Tcp::default()).await.expect("nothing is missing").0.expose().to_vec()
     }
 
     #[tokio::test]
@@ -219,7 +208,8 @@ mod tests {
     #[tokio::test]
     async fn a_provider_without_a_token_ends_the_login() {
         let sasl = Sasl::oauth_bearer(|| async { Err("the identity provider is down".into()) });
-        assert!(sasl.begin(String::new()).await.is_err_and(|cause| cause.to_string().contains("is down")));
+        let begun = sasl.begin(String::new(), &Tcp::default()).await;
+        assert!(begun.is_err_and(|cause| cause.to_string().contains("is down")));
     }
 
     #[test]

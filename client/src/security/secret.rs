@@ -22,6 +22,11 @@ impl Secret {
     pub(crate) fn expose(&self) -> &[u8] {
         &self.0
     }
+
+    /// For the wire; wiped all the same, when the last reference goes.
+    pub(crate) fn into_bytes(self) -> bytes::Bytes {
+        bytes::Bytes::from_owner(self.0)
+    }
 }
 
 impl From<&str> for Secret {

@@ -125,9 +125,9 @@ const FLOORS: &[Floor] = &[
     },
     Floor {
         below: "client/src/",
-        except: &["client/src/driver/", "client/src/world.rs"],
+        except: &["client/src/driver/", "client/src/connect.rs"],
         tokens: &["TcpStream", "tokio::net", "std::net"],
-        instead: "sockets belong to the driver: go through the `World`",
+        instead: "sockets belong to the driver: go through the `Connector`",
     },
     Floor {
         below: "client/src/",

@@ -261,6 +261,34 @@ async fn only_the_bootstrap_address_is_asked_when_a_broker_sends_clients_back_to
     admin.describe_cluster().await.unwrap();
 }
 
+/// Fault 77, with brokers that do not check it themselves: the address of a cluster leads to another one.
+#[tokio::test(start_paused = true)]
+async fn another_cluster_behind_the_same_address_is_said_to_be_one() {
+    let cluster = Cluster::new(1);
+    let admin = cluster.admin();
+    admin.describe_cluster().await.unwrap();
+    cluster.broker.fault(Fault::on(ApiKey::METADATA).always().rewrite(|answer| {
+        if let ottla_broker::Answer::Metadata(metadata) = answer {
+            metadata.cluster_id = Some("another".into());
+        }
+    }));
+    let late = admin.with_deadline(3 * SECOND).describe_cluster().await;
+    check_error(late, ErrorKind::Connect, &["belongs to the cluster another", "not done within 3s"]);
+}
+
+/// Fault 74 (KIP-1242): an address that was one broker's is now another's, and the broker itself says so.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_is_another_brokers_now_leads_back_to_the_bootstrap_servers() {
+    let cluster = Cluster::new(2);
+    let admin = cluster.client("node-1:9092").admin();
+    admin.describe_cluster().await.unwrap();
+    cluster.pipes.moved.lock().extend([("node-1".to_owned(), 2), ("node-2".to_owned(), 1)]);
+    tokio::time::sleep(Duration::from_secs(181)).await;
+    // Whom it dials as one node is the other, and says so; as a bootstrap server it may be either.
+    admin.describe_cluster().await.unwrap();
+    assert_eq!(cluster.dials(), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_broker_before_2_1_is_refused_by_name() {
     let cluster = Cluster::new(1);

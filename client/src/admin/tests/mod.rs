@@ -24,9 +24,10 @@ use tokio::time::Instant;
 
 use super::{Admin, NewTopic};
 use crate::client::Client;
-use crate::driver::connection::Connection;
+use crate::connect::{Connecting, Connector, Stream};
+use crate::driver::connection::{Connection, Whom};
 use crate::error::{Error, ErrorKind};
-use crate::world::{Stream, Work, World};
+use crate::world::{Work, World};
 
 /// A cluster whose nodes are reached as `node-1:9092` and so on, and two hosts that are no brokers: `silence` accepts
 /// connections and says nothing, `web` answers as a web server does.
@@ -43,6 +44,8 @@ struct Pipes {
     numbers: Mutex<u64>,
     /// Hosts that nobody is at any more.
     gone: Mutex<BTreeSet<String>>,
+    /// Hosts that lead to another node than their name says.
+    moved: Mutex<BTreeMap<String, i32>>,
 }
 
 impl Cluster {
@@ -60,6 +63,7 @@ impl Cluster {
             dials: Mutex::default(),
             numbers: Mutex::new(1),
             gone: Mutex::default(),
+            moved: Mutex::default(),
         };
         Self { broker, pipes: Arc::new(pipes) }
     }
@@ -105,7 +109,8 @@ impl Cluster {
         let config = self.client("node-1:9092").config;
         let limit = Duration::from_secs(5);
         let host = format!("node-{node}");
-        Connection::open(&*self.pipes, config, &host, 9092, limit)
+        let whom = Whom { host: &host, port: 9092, cluster_id: None, node_id: node };
+        Connection::open(&*self.pipes, config, whom, limit)
             .await
             .unwrap()
             .call(&request, limit)
@@ -114,8 +119,8 @@ impl Cluster {
     }
 }
 
-impl World for Pipes {
-    fn connect(&self, host: &str, _: u16) -> Work<io::Result<Box<dyn Stream>>> {
+impl Connector for Pipes {
+    fn connect(&self, host: &str, _: u16) -> Connecting {
         *self.dials.lock().entry(host.to_owned()).or_default() += 1;
         let refused = || Err(io::Error::from(io::ErrorKind::ConnectionRefused));
         if self.gone.lock().contains(host) {
@@ -123,6 +128,7 @@ impl World for Pipes {
         }
         let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
         if let Some(node) = host.strip_prefix("node-").and_then(|id| id.parse::<i32>().ok()) {
+            let node = self.moved.lock().get(host).copied().unwrap_or(node);
             let (broker, versions) = (self.broker.clone(), self.versions.lock().clone());
             tokio::spawn(async move { broker.serve_versions(node, "a test", versions, theirs).await });
         } else {
@@ -141,7 +147,9 @@ impl World for Pipes {
         }
         Box::pin(async { Ok(Box::new(ours) as Box<dyn Stream>) })
     }
+}
 
+impl World for Pipes {
     fn random(&self) -> u64 {
         let mut number = self.numbers.lock();
         *number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -94,6 +94,18 @@ impl Settings for ClientConfig {
             "shorter: a cluster that moved is found sooner",
         ),
         line(
+            "metadata.cluster.check.enable",
+            "cluster_check",
+            |c| c.cluster_check.to_string(),
+            "off: an address that leads to another cluster is not noticed",
+        ),
+        line(
+            "connector",
+            "connector",
+            |c| c.connector.to_string(),
+            "one of your own opens connections as it likes: proxies, other addresses",
+        ),
+        line(
             "connections.max.idle.ms",
             "connections_max_idle",
             |c| ms(c.connections_max_idle),

@@ -3,7 +3,9 @@
 use super::super::explain::Settings;
 use super::super::keys::{KEYS, Rule};
 use super::*;
-use crate::{Client, Sasl, SecurityProtocol, Tls};
+#[cfg(feature = "_tls")]
+use crate::Tls;
+use crate::{Client, Sasl, SecurityProtocol};
 
 fn client(goal: Goal) -> Client {
     Client::builder().bootstrap("a:1").goal(goal).build().expect("a goal breaks no rule")
@@ -108,7 +110,14 @@ impl crate::Interceptor for Nobody {}
 #[test]
 fn whatever_is_called_is_told_to_be_a_call() {
     let second = Duration::from_secs(1);
-    let client = Client::builder()
+    let builder = Client::builder();
+    #[cfg(feature = "_tls")]
+    let builder = builder
+        .security_protocol(SecurityProtocol::SaslSsl)
+        .tls(Tls::new().roots_pem(include_str!("ca.pem")));
+    #[cfg(not(feature = "_tls"))]
+    let builder = builder.security_protocol(SecurityProtocol::SaslPlaintext);
+    let client = builder
         .bootstrap("a:1")
         .client_id("i")
         .client_rack("r")
@@ -116,6 +125,8 @@ fn whatever_is_called_is_told_to_be_a_call() {
         .default_api_timeout(second)
         .metadata_max_age(second)
         .rebootstrap_trigger(second)
+        .cluster_check(true)
+        .connector(crate::Tcp::default())
         .connections_max_idle(second)
         .send_buffer_bytes(None)
         .receive_buffer_bytes(None)
@@ -124,9 +135,7 @@ fn whatever_is_called_is_told_to_be_a_call() {
         .retry_backoff(second, second)
         .reconnect_backoff(second, second)
         .socket_setup_timeout(second, second)
-        .security_protocol(SecurityProtocol::SaslSsl)
         .sasl(Sasl::plain("a", "b"))
-        .tls(Tls::new().roots_pem(include_str!("ca.pem")))
         .build()
         .expect("valid");
     let producer = client.producer().acks(Acks::All).idempotence(true).retries(9).max_in_flight(5);
@@ -154,6 +163,7 @@ fn whatever_is_called_is_told_to_be_a_call() {
         let others = explained.settings().iter().filter(|setting| setting.origin != Origin::Call);
         // What no classic group has is called below.
         let others = others.filter(|setting| setting.key != "group.remote.assignor");
+        let others = others.filter(|setting| cfg!(feature = "_tls") || setting.key != "tls");
         let others: Vec<_> = others.map(|setting| setting.key).collect();
         assert_eq!(others, [""; 0], "not called above, or their lines name other methods");
     }
@@ -261,6 +271,7 @@ fn every_setting_is_explained() {
         keys::<ClientConfig>().chain(keys::<ProducerConfig>()).chain(keys::<ConsumerConfig>()).collect();
     // What they set has a line of another name, or they set nothing.
     let elsewhere = [
+        "org.apache.kafka.sasl.oauthbearer.allowed.urls",
         "auto.commit.interval.ms",
         "compression.gzip.level",
         "compression.lz4.level",

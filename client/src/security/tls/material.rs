@@ -77,7 +77,7 @@ pub(super) fn identity(
         Form::Pem => {
             let key = key.unwrap_or(chain);
             let private = key.read().map_err(|cause| key.bad("ssl.keystore", "a private key", cause))?;
-            let private = private_key(&private, key_password)
+            let private = private_key(&private, key_password, "ssl.key.password")
                 .map_err(|cause| key.bad("ssl.keystore", "a private key", cause))?;
             certificates(&bytes).map(|chain| (chain, private))
         }
@@ -96,7 +96,12 @@ fn certificates(pem: &[u8]) -> Result<Chain, String> {
     CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|cause| cause.to_string())
 }
 
-fn private_key(pem: &[u8], password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, String> {
+/// `setting` is where the password comes from.
+pub(super) fn private_key(
+    pem: &[u8],
+    password: Option<&Secret>,
+    setting: &str,
+) -> Result<PrivateKeyDer<'static>, String> {
     let text = std::str::from_utf8(pem).map_err(|_| "not a text".to_owned())?;
     let Some(at) = text.find(&format!("-----BEGIN {ENCRYPTED}-----")) else {
         if text.contains("Proc-Type: 4,ENCRYPTED") {
@@ -105,7 +110,7 @@ fn private_key(pem: &[u8], password: Option<&Secret>) -> Result<PrivateKeyDer<'s
         return PrivateKeyDer::from_pem_slice(pem).map_err(|cause| cause.to_string());
     };
     let Some(password) = password else {
-        return Err("it is encrypted, and ssl.key.password is not set".into());
+        return Err(format!("it is encrypted, and {setting} is not set"));
     };
     let end = format!("-----END {ENCRYPTED}-----");
     let stop = text[at..].find(&end).map_or(text.len(), |stop| at + stop + end.len());
@@ -114,7 +119,7 @@ fn private_key(pem: &[u8], password: Option<&Secret>) -> Result<PrivateKeyDer<'s
         EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|cause| cause.to_string())?;
     let key = encrypted
         .decrypt(password.expose())
-        .map_err(|_| "it cannot be decrypted: ssl.key.password is wrong, or the cipher is not known")?;
+        .map_err(|_| format!("it cannot be decrypted: {setting} is wrong, or the cipher is not known"))?;
     Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
 }
 

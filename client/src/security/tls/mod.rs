@@ -26,7 +26,7 @@ use tokio_rustls::TlsConnector;
 
 use super::Secret;
 use crate::config::ConfigError;
-use crate::world::Stream;
+use crate::connect::Stream;
 
 pub(crate) use explain::explain;
 
@@ -216,6 +216,18 @@ fn provider() -> CryptoProvider {
     return rustls::crypto::ring::default_provider();
     #[cfg(all(feature = "tls-graviola", not(any(feature = "tls", feature = "tls-aws-lc"))))]
     return rustls_graviola::default_provider();
+}
+
+/// A private key that signs for us, from a PEM file.
+#[cfg(feature = "oidc")]
+pub(super) fn signing_key(
+    path: &Path,
+    passphrase: Option<&Secret>,
+) -> Result<Arc<dyn rustls::sign::SigningKey>, String> {
+    let pem = std::fs::read(path).map(zeroize::Zeroizing::new).map_err(|cause| cause.to_string())?;
+    let setting = "sasl.oauthbearer.assertion.private.key.passphrase";
+    let key = material::private_key(&pem, passphrase, setting)?;
+    provider().key_provider.load_private_key(key).map_err(|cause| cause.to_string())
 }
 
 /// Settings of TLS in force.
