@@ -1,13 +1,18 @@
 //! Peers that are no broker, or one that is too old: the error says who it is and what is wrong with it, and a record is
 //! certainly not written.
 
+mod doorman;
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use ottla::{Client, Error, ErrorKind, Outcome, Payload};
+use bytes::Bytes;
+use doorman::{Doorman, refusal};
+use ottla::{Client, Error, ErrorKind, Outcome, Payload, Sasl, SecurityProtocol};
 use ottla_broker::{Answer, Fault, TestBroker};
 use ottla_protocol::api::ApiKey;
+use ottla_protocol::messages::SaslAuthenticateResponse;
 
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -74,4 +79,80 @@ async fn a_broker_that_is_too_old_is_refused_by_name() {
         let named = broker.bootstrap().split(',').any(|address| text.contains(address));
         assert!(named && text.contains("does not offer"), "{text}");
     }
+}
+
+fn challenge(text: &str) -> SaslAuthenticateResponse {
+    let auth_bytes = Bytes::copy_from_slice(text.as_bytes());
+    SaslAuthenticateResponse { auth_bytes, ..SaslAuthenticateResponse::default() }
+}
+
+/// A login at this door is refused, for this reason, and nobody is asked for anything before.
+async fn check_login(door: &Doorman, sasl: Sasl, part: &str) {
+    let client = Client::builder().bootstrap(&door.address).sasl(sasl);
+    let client = client.security_protocol(SecurityProtocol::SaslPlaintext).build().expect("valid");
+    let refused = client.admin().describe_cluster().await.expect_err("it must be refused");
+    assert_eq!(refused.kind(), ErrorKind::Authentication, "{refused}");
+    assert!(refused.to_string().contains(part), "{part:?} is not in {refused}");
+    assert_eq!(door.told().others, [0_i16; 0], "nothing but the login");
+}
+
+/// SEC7: the mechanism is what is configured, whatever the broker offers in its place; and no credential goes out before.
+#[tokio::test]
+async fn a_weaker_mechanism_is_not_taken_because_a_broker_offers_it() {
+    let door = Doorman::open(&["PLAIN"], |_, _| challenge("")).await;
+    check_login(&door, Sasl::scram_sha_512("alice", "wallace"), "it offers PLAIN").await;
+    let told = door.told();
+    assert!(told.mechanisms.iter().all(|name| name == "SCRAM-SHA-512"), "{:?}", told.mechanisms);
+    assert_eq!(told.messages.len(), 0);
+}
+
+/// SEC8: what a broker can do wrong in SCRAM. Nobody hashes four billion times for it.
+#[tokio::test]
+async fn a_broker_that_does_not_do_its_part_of_scram_is_not_believed() {
+    fn echo(message: &[u8], rest: &str) -> SaslAuthenticateResponse {
+        let text = String::from_utf8_lossy(message);
+        challenge(&format!("r={}{rest}", text.rsplit("r=").next().unwrap_or_default()))
+    }
+    let cases: [(doorman::Judge, &str); 6] = [
+        (|_, _| challenge("r=foreign,s=c2FsdHNhbHQ=,i=4096"), "nonce"),
+        (|message, _| echo(message, ",s=c2FsdHNhbHQ=,i=4096"), "nonce"),
+        (|message, _| echo(message, "more,s=c2FsdHNhbHQ=,i=4"), "4"),
+        (|message, _| echo(message, "more,s=c2FsdHNhbHQ=,i=4000000000"), "4000000000"),
+        (
+            |message, count| match count {
+                0 => echo(message, "more,s=c2FsdHNhbHQ=,i=4096"),
+                _ => challenge("v=bm8gc2lnbmF0dXJlIG9mIG91cnM="),
+            },
+            "signature",
+        ),
+        (
+            |message, count| match count {
+                0 => echo(message, "more,s=c2FsdHNhbHQ=,i=4096"),
+                _ => challenge(""),
+            },
+            "",
+        ),
+    ];
+    for (judge, part) in cases {
+        let door = Doorman::open(&["SCRAM-SHA-256"], judge).await;
+        check_login(&door, Sasl::scram_sha_256("alice", "wallace"), part).await;
+    }
+}
+
+/// A login that is refused is tried again after the backoff only: ten sends in a second are some dials, not ten.
+#[tokio::test]
+async fn a_refused_login_does_not_become_a_storm() {
+    let door = Doorman::open(&["PLAIN"], |_, _| refusal("no")).await;
+    let client = Client::builder()
+        .bootstrap(&door.address)
+        .sasl(Sasl::plain("alice", "wrong"))
+        .security_protocol(SecurityProtocol::SaslPlaintext)
+        .reconnect_backoff(Duration::from_secs(600), Duration::from_secs(600))
+        .build()
+        .expect("valid");
+    let producer = client.producer().max_block(PATIENCE).build().expect("valid");
+    for _ in 0..10 {
+        producer.topic("t").send(Payload::value(b"v")).await.expect_err("nobody gets in");
+    }
+    assert_eq!(door.told().connections, 1);
 }

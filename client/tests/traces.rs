@@ -1,10 +1,15 @@
 //! What a subscriber of `tracing` hears of a client: where things happen, and never what is in a record (SEC11).
 
+mod doorman;
+
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ottla::{Acks, Client, ClientBuilder, ErrorCode, Header, Interceptor, Payload};
+use doorman::Doorman;
+use ottla::{
+    Acks, Client, ClientBuilder, ErrorCode, Header, Interceptor, Payload, Sasl, SecurityProtocol, Token,
+};
 use ottla_broker::{Fault, TestBroker};
 use ottla_protocol::api::ApiKey;
 use tracing::field::{Field, Visit};
@@ -290,4 +295,105 @@ async fn memory_for_less_than_a_batch_of_each_partition_is_warned_of_once() {
     producer.topic("u").send(Payload::value(b"tea")).await.expect("written");
     assert_eq!(warned(), 1, "{}", heard.all());
     heard.check(Level::WARN, &["partitions=4", "batch_size=10000", "buffer_memory=20000"]);
+}
+
+const CANARY: &str = "canary-s3cret";
+
+/// An error with all that is behind it, in both forms.
+fn whole(error: &ottla::Error) -> String {
+    let mut text = format!("{error} {error:?} {error:#?}");
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let _ = write!(text, " {error} {error:?}");
+        cause = error.source();
+    }
+    text
+}
+
+/// SEC10, at every level, with a peer that repeats whatever it is told.
+#[tokio::test]
+async fn no_secret_of_a_login_is_in_any_setting_trace_or_error() {
+    let (heard, _guard) = listen();
+    let echo =
+        |message: &[u8], _: usize| doorman::refusal(&format!("no: {}", String::from_utf8_lossy(message)));
+    let offers = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
+    let door = Doorman::open(offers, echo).await;
+    let kept = || async { Ok(Token::new(CANARY).valid_for(SOON).extension("logicalCluster", "lkc-1")) };
+    let failing = || async { Err(format!("there is none for {}", "alice").into()) };
+    for sasl in [
+        Sasl::plain("alice", CANARY),
+        Sasl::scram_sha_256("alice", CANARY),
+        Sasl::scram_sha_512("alice", CANARY),
+        Sasl::delegation_token("id", CANARY),
+        Sasl::oauth_bearer(|| async { Ok(Token::new(CANARY)) }),
+        Sasl::oauth_bearer(kept),
+        Sasl::oauth_bearer(failing),
+    ] {
+        let mut texts = vec![format!("{sasl:?}")];
+        let builder = Client::builder().bootstrap(&door.address).sasl(sasl);
+        let builder = builder.security_protocol(SecurityProtocol::SaslPlaintext);
+        texts.push(format!("{builder:?}"));
+        let client = builder.build().expect("valid settings");
+        texts.push(format!("{client:?} {}", client.explain().expect("valid settings")));
+        let admin = client.admin();
+        texts.push(format!("{admin:?}"));
+        texts.push(whole(&admin.describe_cluster().await.expect_err("nobody gets in")));
+        let producer = client.producer().build().expect("valid settings");
+        let sent = producer.topic("t").send(Payload::value(b"tea")).await.expect_err("nobody gets in");
+        texts.extend([format!("{producer:?}"), whole(&sent)]);
+        let mut consumer = client.consumer().group("g").subscribe(["t"]).build().expect("valid settings");
+        let received = consumer.recv().await.map(drop).expect_err("nobody gets in");
+        texts.extend([format!("{consumer:?} {:?}", consumer.control().health()), whole(&received)]);
+        for text in texts {
+            assert!(!text.contains(CANARY), "{text}");
+        }
+    }
+    assert!(door.told().messages.iter().any(|message| String::from_utf8_lossy(message).contains(CANARY)));
+    assert!(heard.with(Level::DEBUG, &["disconnected"]) > 0, "somebody listens");
+    assert!(!heard.all().contains(CANARY), "{}", heard.all());
+}
+
+/// SEC10: the values of a file, right or wrong, and whatever becomes of them.
+#[test]
+fn no_secret_of_a_file_is_in_any_error_or_warning() {
+    let plain = format!("x.PlainLoginModule required username=\"alice\" password=\"{CANARY}\";");
+    let cut_off = plain.replace(';', "");
+    let token = format!("https://alice:{CANARY}@idp.example.com/");
+    let keys = [
+        ("sasl.jaas.config", plain.as_str()),
+        ("sasl.jaas.config", cut_off.as_str()),
+        ("sasl.password", CANARY),
+        ("ssl.key.password", CANARY),
+        ("ssl.keystore.password", CANARY),
+        ("ssl.truststore.password", CANARY),
+        ("ssl.keystore.key", CANARY),
+        ("ssl.keystore.certificate.chain", CANARY),
+        ("ssl.truststore.certificates", CANARY),
+        ("sasl.oauthbearer.client.credentials.client.secret", CANARY),
+        ("sasl.oauthbearer.assertion.private.key.passphrase", CANARY),
+        ("sasl.oauthbearer.token.endpoint.url", token.as_str()),
+    ];
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "OAUTHBEARER", "GSSAPI", "unknown"] {
+        for protocol in ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] {
+            for (key, value) in keys {
+                let file = [
+                    ("bootstrap.servers", "a:1"),
+                    ("security.protocol", protocol),
+                    ("sasl.mechanism", mechanism),
+                    (key, value),
+                ];
+                let text = match ClientBuilder::from_properties(file) {
+                    Err(error) => whole(&error),
+                    Ok(builder) => {
+                        let said = format!("{builder:?} {:?}", builder.warnings());
+                        match builder.build() {
+                            Err(error) => said + &whole(&error),
+                            Ok(client) => format!("{said} {client:?} {:?}", client.explain()),
+                        }
+                    }
+                };
+                assert!(!text.contains(CANARY), "{protocol}, {mechanism}, {key}: {text}");
+            }
+        }
+    }
 }

@@ -39,13 +39,15 @@ pub(super) async fn login(
         .begin(STANDARD_NO_PAD.encode(nonce), world)
         .await
         .map_err(|cause| no_token(&peer, sasl, &cause))?;
-    let mut message = first.into_bytes();
+    let first = first.into_bytes();
+    let mut message = first.clone();
     loop {
         let request = SaslAuthenticateRequest { auth_bytes: message };
         let answer = connection.ask(&request).await?;
         if answer.error_code != ErrorCode::NONE {
             sasl.refused();
-            let reason = answer.error_message.as_deref().filter(|reason| !reason.is_empty());
+            let reason = answer.error_message.as_deref();
+            let reason = reason.filter(|it| !it.is_empty() && !sasl.is_repeated(&first, it));
             let reason = reason.unwrap_or(answer.error_code.message()).to_owned();
             return Err(refused(reason).with_code(answer.error_code));
         }

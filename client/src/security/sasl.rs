@@ -93,6 +93,17 @@ impl Sasl {
         }
     }
 
+    /// Whether a text of the broker repeats the secret that it was told: then nobody is to read it. `first` is the login's first
+    /// message.
+    pub(crate) fn is_repeated(&self, first: &[u8], text: &str) -> bool {
+        let secret = match &self.credentials {
+            Credentials::Plain { password, .. } | Credentials::Scram { password, .. } => password.expose(),
+            // `n,,`, `auth=Bearer`, and the token.
+            Credentials::OAuthBearer(_) => first.split(|byte| *byte <= b' ').nth(2).unwrap_or_default(),
+        };
+        !secret.is_empty() && text.as_bytes().windows(secret.len()).any(|part| part == secret)
+    }
+
     /// A broker has refused what [`begin`](Self::begin) gave.
     pub(crate) fn refused(&self) {
         if let Credentials::OAuthBearer(keeper) = &self.credentials {

@@ -6,6 +6,8 @@
 
 mod explain;
 mod material;
+#[cfg(all(test, feature = "keystores"))]
+mod tests;
 
 use std::fmt;
 use std::io;
