@@ -1,10 +1,13 @@
 //! Peers that are no broker, or one that is too old: the error says who it is and what is wrong with it, and a record is
-//! certainly not written.
+//! certainly not written. And networks that go bad: then a record is written all the same.
 
 mod doorman;
+mod wires;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +16,7 @@ use ottla::{Client, Error, ErrorKind, Outcome, Payload, Sasl, SecurityProtocol};
 use ottla_broker::{Answer, Fault, TestBroker};
 use ottla_protocol::api::ApiKey;
 use ottla_protocol::messages::SaslAuthenticateResponse;
+use wires::Wires;
 
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -155,4 +159,105 @@ async fn a_refused_login_does_not_become_a_storm() {
         producer.topic("t").send(Payload::value(b"v")).await.expect_err("nobody gets in");
     }
     assert_eq!(door.told().connections, 1);
+}
+
+/// A broker that is reached by wires of the test's, under a name that nobody can look up.
+struct Site {
+    broker: TestBroker,
+    wires: Arc<Wires>,
+    client: Client,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let broker = TestBroker::builder().topic("t", 1).start().await.expect("a broker");
+        let wires = Arc::new(Wires::default());
+        let through = wires.clone();
+        let bootstrap = broker.bootstrap().replace("127.0.0.1", "kafka.invalid");
+        let client = Client::builder()
+            .bootstrap(bootstrap)
+            .connector(move |host: String, port: u16| through.clone().connect(host, port))
+            .request_timeout(PATIENCE)
+            .build()
+            .expect("valid");
+        Site { broker, wires, client }
+    }
+
+    /// One record, then what goes wrong, then another one: both are written, once and in order.
+    async fn check_mended(&self, harm: impl FnOnce(&Wires)) {
+        let producer = self.client.producer().build().expect("valid");
+        let topic = producer.topic("t");
+        topic.send(Payload::value(b"before")).await.expect("written");
+        let dialled = self.names().len();
+        harm(&self.wires);
+        topic.send(Payload::value(b"after")).await.expect("written by another connection");
+        assert!(self.names().len() > dialled, "another connection was opened");
+        let log = self.broker.log("t", 0).expect("a readable log");
+        let values: Vec<_> = log.iter().filter_map(|record| record.value.as_deref()).collect();
+        assert_eq!(values, [&b"before"[..], b"after"]);
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.wires.names.lock().expect("not poisoned").clone()
+    }
+}
+
+/// Fault 75: names are the connector's business, each time anew; what brokers say of themselves too.
+#[tokio::test]
+async fn a_connector_is_asked_for_each_connection_by_the_name_that_was_given() {
+    let site = Site::new().await;
+    for _ in 0..2 {
+        site.client.admin().describe_cluster().await.expect("reached");
+    }
+    let producer = site.client.producer().build().expect("valid");
+    producer.topic("t").send(Payload::value(b"v")).await.expect("written");
+    let names = site.names();
+    assert!(names.iter().filter(|name| *name == "kafka.invalid").count() >= 3, "{names:?}");
+    assert!(names.iter().any(|name| name == "127.0.0.1"), "{names:?}");
+}
+
+/// Fault 78: the other end is gone, and nothing says so.
+#[tokio::test]
+async fn a_half_open_connection_is_left_when_its_request_times_out() {
+    Site::new().await.check_mended(Wires::silence).await;
+}
+
+/// Fault 79.
+#[tokio::test]
+async fn bytes_that_come_and_go_one_at_a_time_are_read_and_written_all_the_same() {
+    let site = Site::new().await;
+    site.wires.drip.store(true, Ordering::Relaxed);
+    let producer = site.client.producer().build().expect("valid");
+    for number in 0..20_u8 {
+        producer.topic("t").send(Payload::value(&[number])).await.expect("written");
+    }
+    let mut consumer = site.client.consumer().assign([("t", 0)]).build().expect("valid");
+    for number in 0..20_u8 {
+        let record = consumer.recv().await.expect("readable").expect("open");
+        assert_eq!(record.value(), Some(&[number][..]));
+    }
+}
+
+/// Fault 80.
+#[tokio::test]
+async fn an_answer_with_another_number_than_its_request_ends_the_connection() {
+    let harm = |wires: &Wires| wires.renumber.store(true, Ordering::Relaxed);
+    Site::new().await.check_mended(harm).await;
+}
+
+/// Fault 84.
+#[tokio::test]
+async fn a_connection_that_was_reset_while_it_was_idle_is_opened_again_without_a_word() {
+    Site::new().await.check_mended(Wires::reset).await;
+}
+
+/// Fault 81: the broker has swallowed one request, and its connection serves nothing more.
+#[tokio::test]
+async fn a_request_that_was_swallowed_is_sent_again_on_another_connection() {
+    let site = Site::new().await;
+    let fault = Fault::on(ApiKey::PRODUCE).swallow();
+    let harm = |_: &Wires| {
+        site.broker.fault(fault);
+    };
+    site.check_mended(harm).await;
 }

@@ -524,6 +524,32 @@ mod tests {
         }
     }
 
+    /// Fault 83: all of them lose their broker in the same moment, and it does not come back at once.
+    #[test]
+    fn a_thousand_clients_come_back_spread_over_their_backoff() {
+        let start = Instant::now();
+        let config: Arc<ClientConfig> =
+            ClientConfig { bootstrap: vec![("far".into(), 9092)], ..ClientConfig::default() }.into();
+        let mut attempts = vec![Vec::new(); 4];
+        for seed in 0..1_000 {
+            let mut now = start;
+            let mut cluster = Cluster::new(config.clone(), seed, now);
+            for times in &mut attempts {
+                let link = cluster.poll_dial(now).expect("metadata is wanted").link;
+                cluster.lost(now, link, &Error::new(ErrorKind::Connect, "refused"));
+                now = cluster.deadline().expect("it is tried again");
+                times.push(now.duration_since(start).as_micros());
+            }
+        }
+        for times in attempts {
+            let (first, last) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+            let tenth = (last - first) / 10 + 1;
+            let peak = (0..10).map(|n| times.iter().filter(|at| (*at - first) / tenth == n).count()).max();
+            // A tenth of the time would see a hundred of them, were they spread evenly.
+            assert!(peak.is_some_and(|peak| peak <= 200) && last - first > 10_000, "{peak:?} in {tenth} us");
+        }
+    }
+
     #[test]
     fn who_has_not_answered_yet_is_named_before_anything_has_failed() {
         let mut now = Instant::now();
