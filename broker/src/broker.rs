@@ -106,7 +106,9 @@ impl Broker {
         self.shared.resumed.notify_waiters();
     }
 
-    /// Stops a node as if its process died: connections close, other nodes take over what it led.
+    /// Stops a node as if its process died: connections close, and for what it led another replica in sync takes over at once.
+    /// A partition that has none is led by nobody until the node is back, unless `unclean.leader.election.enable` says that any
+    /// replica will do. What the node has written to its log is kept; where other records were written meanwhile, they count.
     pub fn stop_node(&self, node: i32) {
         self.shared.with(|cluster, now| cluster.node_stopped(now, node));
         let inner = self.shared.inner.lock();
@@ -114,19 +116,22 @@ impl Broker {
         of_node.for_each(|connection| connection.closed.notify_one());
     }
 
-    /// Starts a node again that was stopped.
+    /// Starts a node again that was stopped. Its replicas fetch what they lack, and are in sync again when they have it.
     pub fn start_node(&self, node: i32) {
         self.shared.with(|cluster, now| cluster.node_started(now, node));
     }
 
-    /// Freezes a node: connections stay open, and requests that come are answered after [`Broker::resume_node`].
+    /// Freezes a node: connections stay open, and requests that come are answered after [`Broker::resume_node`]. It does not
+    /// fetch from other nodes, nor they from it; after `broker.session.timeout.ms` others take over what it led.
     pub fn pause_node(&self, node: i32) {
         self.shared.inner.lock().paused.insert(node);
+        self.shared.with(|cluster, now| cluster.node_paused(now, node, true));
     }
 
     /// Lets a node go on that was paused.
     pub fn resume_node(&self, node: i32) {
         self.shared.inner.lock().paused.remove(&node);
+        self.shared.with(|cluster, now| cluster.node_paused(now, node, false));
         self.shared.resumed.notify_waiters();
     }
 }
@@ -287,7 +292,7 @@ impl Shared {
     /// Registers a connection, if the node takes any. It must close when told so.
     pub(crate) fn open(&self, node: i32) -> Option<(u64, Arc<Notify>)> {
         let mut inner = self.inner.lock();
-        if inner.stopped || !inner.cluster.is_alive(node) {
+        if inner.stopped || !inner.cluster.nodes.get(&node).is_some_and(|node| node.runs) {
             return None;
         }
         inner.opened += 1;

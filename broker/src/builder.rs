@@ -2,7 +2,6 @@
 
 use crate::broker::Broker;
 use crate::core::log::storage::{InMemory, Storages};
-use crate::core::sessions::Sessions;
 use crate::core::settings::{Honoured, SettingError, Settings};
 use crate::core::topics::is_legal_name;
 use crate::core::users::{Credential, Hash};
@@ -264,8 +263,7 @@ impl Builder {
             let endpoints = self.endpoints(id);
             let rack =
                 self.racks.iter().rev().find(|(node, _)| *node == id).map(|(_, rack)| Str::from(&**rack));
-            let sessions = Sessions::default();
-            let node = Node { endpoints, rack, alive: true, sessions };
+            let node = Node::new(endpoints, rack);
             cluster.nodes.insert(id, node);
         }
         let now = Now { at: tokio::time::Instant::now().into_std(), wall_ms: self.world.wall_ms() };

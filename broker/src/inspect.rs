@@ -12,6 +12,7 @@ use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::records::{BatchHeader, DECOMPRESSED_BYTES_MAX, Decompressor, RecordError, batches};
 use ottla_protocol::wire::{Str, Uuid};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A record as it stands in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +127,22 @@ pub struct Leader {
     pub epoch: i32,
 }
 
+/// A partition and its replicas, seen from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionView {
+    /// The node that leads it.
+    pub leader: Option<i32>,
+    /// The leader epoch, which grows with each election.
+    pub leader_epoch: i32,
+    /// The nodes that are in sync: those that acks=all waits for, and of which a clean election takes the next leader.
+    pub in_sync: Vec<i32>,
+    /// Every replica in sync has what lies before it, and consumers see no further.
+    pub high_watermark: i64,
+    /// The end of the log of each node that has a replica, first the preferred leader's.
+    pub replicas: Vec<(i32, i64)>,
+}
+
 impl Broker {
     /// Every record of a partition, in order, whatever became of its transaction. Empty for a partition that does not
     /// exist. The markers that end transactions take offsets and are not among the records.
@@ -166,34 +183,7 @@ impl Broker {
             }
             Some(stored)
         });
-        let mut records = Vec::new();
-        let mut decompressor = Decompressor::new();
-        for batch in stored.unwrap_or_default().iter().flat_map(batches) {
-            let mut open = batch?.open(&mut decompressor, DECOMPRESSED_BYTES_MAX)?;
-            let header = *open.header();
-            open.skip_to(start_offset)?;
-            while let Some(record) = open.next()? {
-                let delta = i32::try_from(record.offset - header.base_offset).unwrap_or_default();
-                records.push(LogRecord {
-                    offset: record.offset,
-                    timestamp: record.timestamp,
-                    key: record.key.map(Bytes::copy_from_slice),
-                    value: record.value.map(Bytes::copy_from_slice),
-                    headers: record
-                        .headers
-                        .map(|it| (it.key.to_string(), it.value.map(Bytes::copy_from_slice)))
-                        .collect(),
-                    producer_id: header.producer_id,
-                    producer_epoch: header.producer_epoch,
-                    sequence: match header.base_sequence {
-                        ..0 => -1,
-                        first => ottla_protocol::records::add_sequence(first, delta),
-                    },
-                    leader_epoch: header.partition_leader_epoch,
-                });
-            }
-        }
-        Ok(records)
+        opened(&stored.unwrap_or_default(), start_offset)
     }
 
     /// The offset that the next record of a partition gets.
@@ -296,6 +286,39 @@ impl Broker {
         })
     }
 
+    /// A partition and its replicas.
+    pub fn partition(&self, topic: &str, partition: i32) -> Option<PartitionView> {
+        self.shared.with(|cluster, _| {
+            let found = cluster.topics.get(topic)?.partition(partition)?;
+            let replicas = found.replicas.iter().map(|node| (*node, found.end_at(*node).unwrap_or(0)));
+            Some(PartitionView {
+                leader: found.leader,
+                leader_epoch: found.leader_epoch,
+                in_sync: found.standing.in_sync.clone(),
+                high_watermark: found.high_watermark(),
+                replicas: replicas.collect(),
+            })
+        })
+    }
+
+    /// The records that a node has of a partition beyond what it has in common with the leader: they were written by a leader
+    /// that lost, and go when the node follows again.
+    ///
+    /// # Errors
+    /// As [`Broker::log`].
+    pub fn diverged_log(
+        &self,
+        topic: &str,
+        partition: i32,
+        node: i32,
+    ) -> Result<Vec<LogRecord>, RecordError> {
+        let branch = self.shared.with(|cluster, _| {
+            let found = cluster.topics.get(topic).and_then(|topic| topic.partition(partition));
+            found.map_or_else(Vec::new, |found| found.branch_at(node).to_vec())
+        });
+        opened(&branch, 0)
+    }
+
     /// The node that coordinates a group.
     pub fn coordinator(&self, group: &str) -> Option<i32> {
         self.shared.with(|cluster, now| cluster.coordinator(now, Coordinated::Group(group)))
@@ -339,10 +362,10 @@ impl Broker {
         self.shared.with(|cluster, _| cluster.set_group_version(level))
     }
 
-    /// Makes another replica the leader of a partition.
+    /// Makes another replica in sync the leader of a partition.
     ///
     /// # Errors
-    /// The code says what does not exist or is stopped: the partition, the node, or the replica.
+    /// The code says what does not exist, is stopped or is not in sync: the partition, the node, or the replica.
     pub fn move_leader(&self, topic: &str, partition: i32, node: i32) -> Result<(), ErrorCode> {
         self.shared.with(|cluster, now| cluster.move_leader(now, topic, partition, node))
     }
@@ -389,8 +412,87 @@ impl Broker {
         self.shared.with(|cluster, _| cluster.faults.remove(fault));
     }
 
-    /// Takes all faults away.
+    /// Takes all faults away, and what keeps nodes and their replicas apart.
     pub fn heal(&self) {
-        self.shared.with(|cluster, _| cluster.faults.clear());
+        self.shared.with(|cluster, now| {
+            cluster.faults.clear();
+            cluster.links.heal();
+            cluster.links_changed(now);
+        });
     }
+
+    /// Lets two nodes not reach each other, until [`Broker::join`]: their replicas do not fetch from each other, and if one of
+    /// them is the controller, the other is fenced after `broker.session.timeout.ms`. Clients reach both.
+    pub fn separate(&self, one: i32, other: i32) {
+        self.shared.with(|cluster, now| {
+            cluster.links.separate(one, other);
+            cluster.links_changed(now);
+        });
+    }
+
+    /// Lets two nodes reach each other again.
+    pub fn join(&self, one: i32, other: i32) {
+        self.shared.with(|cluster, now| {
+            cluster.links.join(one, other);
+            cluster.links_changed(now);
+        });
+    }
+
+    /// Lets a node be reached by no other, until [`Broker::heal`] or [`Broker::join`]. Clients reach it.
+    pub fn isolate(&self, node: i32) {
+        self.shared.with(|cluster, now| {
+            let others: Vec<i32> = cluster.nodes.keys().copied().filter(|other| *other != node).collect();
+            others.into_iter().for_each(|other| cluster.links.separate(node, other));
+            cluster.links_changed(now);
+        });
+    }
+
+    /// Lets the followers on a node fetch once in this time, instead of at once; zero takes that away. What coordinators and
+    /// transactions write for themselves still reaches them at once.
+    pub fn slow_replicas(&self, node: i32, every: Duration) {
+        self.shared.with(|cluster, now| {
+            cluster.links.slow(node, every);
+            cluster.links_changed(now);
+        });
+    }
+
+    /// Lets the followers on a node fetch nothing, or go on. They fall out of sync after `replica.lag.time.max.ms`.
+    pub fn hold_replicas(&self, node: i32, held: bool) {
+        self.shared.with(|cluster, now| {
+            cluster.links.hold(node, held);
+            cluster.links_changed(now);
+        });
+    }
+}
+
+/// The records of these batches, from this offset on.
+fn opened(stored: &[Bytes], start_offset: i64) -> Result<Vec<LogRecord>, RecordError> {
+    let mut records = Vec::new();
+    let mut decompressor = Decompressor::new();
+    for batch in stored.iter().flat_map(batches) {
+        let mut open = batch?.open(&mut decompressor, DECOMPRESSED_BYTES_MAX)?;
+        let header = *open.header();
+        open.skip_to(start_offset)?;
+        while let Some(record) = open.next()? {
+            let delta = i32::try_from(record.offset - header.base_offset).unwrap_or_default();
+            records.push(LogRecord {
+                offset: record.offset,
+                timestamp: record.timestamp,
+                key: record.key.map(Bytes::copy_from_slice),
+                value: record.value.map(Bytes::copy_from_slice),
+                headers: record
+                    .headers
+                    .map(|it| (it.key.to_string(), it.value.map(Bytes::copy_from_slice)))
+                    .collect(),
+                producer_id: header.producer_id,
+                producer_epoch: header.producer_epoch,
+                sequence: match header.base_sequence {
+                    ..0 => -1,
+                    first => ottla_protocol::records::add_sequence(first, delta),
+                },
+                leader_epoch: header.partition_leader_epoch,
+            });
+        }
+    }
+    Ok(records)
 }

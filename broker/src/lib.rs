@@ -33,7 +33,8 @@ pub use builder::{Builder, StartError};
 pub use core::settings::{Honoured, SettingError};
 pub use faults::{Fault, FaultId};
 pub use inspect::{
-    ConsumerGroupView, ConsumerMemberView, GroupView, Leader, LogRecord, ProducerView, TransactionView,
+    ConsumerGroupView, ConsumerMemberView, GroupView, Leader, LogRecord, PartitionView, ProducerView,
+    TransactionView,
 };
 pub use tcp::TestBroker;
 pub use world::{RealWorld, Work, World};

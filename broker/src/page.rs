@@ -19,6 +19,33 @@ the broker runs (IncrementalAlterConfigs), those of topics always. All nodes sha
 
 ";
 
+const REPLICATION: &str = "
+## Replication
+
+Each partition has a log on each of its replicas' nodes. All nodes are one process, so what logs have in common is kept once: a
+replica costs no copy. Followers fetch from their leader; a follower has what was written in the same step, unless
+`Broker::slow_replicas` or `Broker::hold_replicas` delays it, or `Broker::separate`, `Broker::isolate` or `Broker::pause_node` cuts
+it off.
+
+Honoured: replicas in sync by `replica.lag.time.max.ms`; the high watermark, which consumers do not see beyond and which stands
+still with fewer than `min.insync.replicas` (KIP-966); acks=all, which waits for the replicas in sync; clean elections and unclean
+ones (`unclean.leader.election.enable`); logs that are cut when their replica follows another leader (KIP-101); leader epochs of
+requests (KIP-320); preferred leaders and unclean elections by ElectLeaders; reassignment, with what comes and goes; followers that
+show consumers what they have (KIP-392); a coordinator that moves with its partition, and after an unclean election knows
+what is left of its log. `Broker::partition` and `Broker::diverged_log` show all that.
+
+Otherwise than in Kafka:
+
+- The controller is a role of the first node that reaches most others. It knows at once of a process that ended, and fences a node
+  that it does not reach after `broker.session.timeout.ms`. A node that is fenced knows that too: it takes no writes in an old epoch.
+- Leaders do not go back to the preferred replica by themselves (`auto.leader.rebalance.enable`).
+- What coordinators and transactions write for themselves reaches slow replicas at once. Where one in sync cannot be reached, they
+  refuse at once what Kafka would let wait (COORDINATOR_NOT_AVAILABLE), until it is out of sync.
+- Followers do not fetch over sockets: no request of theirs is served, and faults on Fetch do not hit them.
+- With `--data`, the nodes share one directory, which holds the logs of leaders. They die together, and every replica starts with what
+  is there; what a replica had beyond its leader is not kept.
+";
+
 fn word(honoured: Honoured) -> &'static str {
     match honoured {
         Honoured::Yes => "honoured",
@@ -46,6 +73,7 @@ fn page() -> String {
         let (names, word) = (names.join(", "), word(key.honoured));
         let _ = writeln!(page, "| `{}` | {} | {names} | {word} |", key.name, key.default);
     }
+    page.push_str(REPLICATION);
     page
 }
 

@@ -206,7 +206,10 @@ async fn a_stopped_node_leaves_the_metadata_and_others_lead() {
     broker.stop_node(2);
     broker.start_node(3);
     let answer = Wire::connect(&broker, 3).call(12, named(&["t"])).await;
-    assert!(answer.topics[0].partitions.iter().all(|it| it.leader_id == 3));
+    assert!(answer.topics[0].partitions.iter().all(|it| it.leader_id == -1 && it.isr_nodes == [2]));
+    broker.start_node(2);
+    let answer = Wire::connect(&broker, 3).call(12, named(&["t"])).await;
+    assert!(answer.topics[0].partitions.iter().all(|it| it.leader_id == 2 && it.isr_nodes.len() == 2));
 }
 
 #[tokio::test(start_paused = true)]

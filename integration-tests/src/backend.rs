@@ -240,6 +240,34 @@ impl Backend {
         }
     }
 
+    /// Whether the brokers tell a reader that the log was cut in front of it (KIP-320).
+    pub fn tells_truncation(&self) -> bool {
+        match &self.0.place {
+            Place::Simulator(_, cluster) => cluster.tells_truncation(),
+            Place::Bundled(..) | Place::Kafka(_) => true,
+        }
+    }
+
+    /// Ends a node as if its process died.
+    pub async fn kill(&self, node: i32) -> Result<(), Failure> {
+        match &self.0.place {
+            Place::Simulator(_, cluster) => cluster.kill(node),
+            Place::Bundled(broker, _) => broker.kill_node(node).await,
+            Place::Kafka(cluster) => cluster.kill(u16::try_from(node)?)?,
+        }
+        Ok(())
+    }
+
+    /// Starts a node that was killed.
+    pub async fn start_again(&self, node: i32) -> Result<(), Failure> {
+        match &self.0.place {
+            Place::Simulator(_, cluster) => cluster.start_again(node),
+            Place::Bundled(broker, _) => broker.restart_node(node).await?,
+            Place::Kafka(cluster) => cluster.restart(u16::try_from(node)?).await?,
+        }
+        Ok(())
+    }
+
     /// Starts a task.
     pub fn spawn<T: Send + 'static>(
         &self,
@@ -329,16 +357,59 @@ impl Backend {
 
     /// Makes the trouble that this world can make, on the nodes and on the partitions of a topic, until it is ended.
     pub fn trouble(&self, topic: &str) -> Trouble {
+        self.trouble_of(topic, false)
+    }
+
+    /// Makes trouble between the nodes: those that die, freeze, are cut off or fall behind. On Apache Kafka, they die.
+    pub fn trouble_of_replicas(&self, topic: &str) -> Trouble {
+        self.trouble_of(topic, true)
+    }
+
+    fn trouble_of(&self, topic: &str, between_nodes: bool) -> Trouble {
         let over = Arc::new(AtomicBool::new(false));
         let (backend, topic, until) = (self.clone(), topic.to_string(), over.clone());
         let task = self.spawn("trouble", async move {
             let mut random = backend.random("trouble");
             while !until.load(Ordering::Relaxed) {
-                backend.disturb(&topic, &mut random).await?;
+                match between_nodes {
+                    true => backend.disturb_replicas(&topic, &mut random).await?,
+                    false => backend.disturb(&topic, &mut random).await?,
+                }
             }
             Ok(())
         });
         Trouble { backend: self.clone(), over, task: Some(task) }
+    }
+
+    /// One disturbance between nodes, with the wait in front of it.
+    async fn disturb_replicas(&self, topic: &str, random: &mut Random) -> Result<(), Failure> {
+        match &self.0.place {
+            Place::Simulator(_, cluster) => {
+                sleep(Duration::from_millis(100 + random.below(1_000))).await;
+                cluster.disturb_replicas(topic, random).await;
+            }
+            Place::Bundled(broker, _) => {
+                sleep(Duration::from_millis(10 + random.below(100))).await;
+                let node = 1 + i32::try_from(random.below(3))?;
+                match random.below(4) {
+                    0 => {
+                        broker.kill_node(node).await;
+                        sleep(Duration::from_millis(random.below(300))).await;
+                        broker.restart_node(node).await?;
+                    }
+                    1 => {
+                        broker.isolate(node);
+                        sleep(Duration::from_millis(random.below(300))).await;
+                        broker.heal();
+                    }
+                    2 => broker.slow_replicas(node, Duration::from_millis(random.below(20))),
+                    // The node may be the leader already, or out of sync.
+                    _ => _ = broker.move_leader(topic, 0, node),
+                }
+            }
+            Place::Kafka(_) => self.disturb(topic, random).await?,
+        }
+        Ok(())
     }
 
     /// One disturbance, with the wait in front of it.
@@ -420,8 +491,10 @@ impl Trouble {
         if let Some(task) = self.task.take() {
             task.join().await??;
         }
-        if let Place::Simulator(_, cluster) = &self.backend.0.place {
-            cluster.heal();
+        match &self.backend.0.place {
+            Place::Simulator(_, cluster) => cluster.heal(),
+            Place::Bundled(broker, _) => broker.heal(),
+            Place::Kafka(_) => {}
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ const NONE: (i16, i16) = (0, -1);
 const BY_RACK: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 /// The first version of Metadata with the ids of topics.
 const TOPIC_IDS: i16 = 10;
+/// The first version of Metadata with leader epochs.
+const LEADER_EPOCHS: i16 = 7;
 /// What the clients of scenarios call themselves.
 pub const CLIENT_ID: &str = "scenario";
 
@@ -49,6 +51,9 @@ impl SimulatedCluster {
         let builder = builder.setting("group.consumer.heartbeat.interval.ms", "1000");
         let builder = builder.setting("transaction.two.phase.commit.enable", "true");
         let builder = builder.setting("unstable.api.versions.enable", "true");
+        // As soon as a run can see it.
+        let builder = builder.setting("replica.lag.time.max.ms", "5000");
+        let builder = builder.setting("broker.session.timeout.ms", "3000");
         let builder = (1..=NODES).fold(builder, |builder, node| builder.rack(node, format!("rack-{node}")));
         let builder = builder.setting("replica.selector.class", BY_RACK);
         let broker = builder.world(Arc::new(simulation.clone())).build()?;
@@ -97,6 +102,11 @@ impl SimulatedCluster {
     /// Whether the broker can match topics against a pattern in the versions that were drawn.
     pub fn matches_patterns(&self) -> bool {
         self.has_modern_groups() && self.has(ApiKey::CONSUMER_GROUP_HEARTBEAT, 1)
+    }
+
+    /// Whether the versions that were drawn tell a reader that the log was cut in front of it (KIP-320).
+    pub fn tells_truncation(&self) -> bool {
+        self.has(ApiKey::METADATA, LEADER_EPOCHS) && self.has(ApiKey::OFFSET_FOR_LEADER_EPOCH, 3)
     }
 
     /// Whether the versions that were drawn name another replica to read from (KIP-392).
@@ -181,11 +191,57 @@ impl SimulatedCluster {
         }
     }
 
+    /// Lets one thing go wrong between nodes, and waits until it is over if it takes a while. Slow replicas stay slow.
+    pub async fn disturb_replicas(&self, topic: &str, random: &mut Random) {
+        let (node, what) = (random_node(random), random.below(100));
+        let time = Duration::from_millis(random.below(8_000));
+        self.simulation.trace.event("disturb replicas", what, u64::from(node.unsigned_abs()));
+        match what {
+            0..25 => self.restart(node, time / 2).await,
+            25..40 => {
+                self.broker.isolate(node);
+                sleep(time / 2).await;
+                // Another one may die meanwhile, so that nobody may lead for a while.
+                let other = random_node(random);
+                if other != node && random.percent(50) {
+                    self.restart(other, time / 2).await;
+                }
+                (1..=NODES).filter(|other| *other != node).for_each(|other| self.broker.join(node, other));
+            }
+            40..50 => {
+                let other = 1 + node % NODES;
+                self.broker.separate(node, other);
+                sleep(time).await;
+                self.broker.join(node, other);
+            }
+            50..60 => {
+                self.broker.hold_replicas(node, true);
+                sleep(time).await;
+                self.broker.hold_replicas(node, false);
+            }
+            60..80 => self.broker.slow_replicas(node, time / 16),
+            _ => {
+                // The node may be the leader already, or out of sync.
+                let _ = self.broker.move_leader(topic, 0, node);
+            }
+        }
+    }
+
     /// Kills a node and starts it again after a while.
     async fn restart(&self, node: i32, after: Duration) {
+        self.kill(node);
+        sleep(after).await;
+        self.start_again(node);
+    }
+
+    /// Ends a node as if its process died.
+    pub fn kill(&self, node: i32) {
         self.simulation.network.cut(&host(node), PORT);
         self.broker.stop_node(node);
-        sleep(after).await;
+    }
+
+    /// Starts a node that was killed.
+    pub fn start_again(&self, node: i32) {
         self.broker.start_node(node);
         self.listen(node);
     }
@@ -202,6 +258,10 @@ impl SimulatedCluster {
             }
         });
     }
+}
+
+fn random_node(random: &mut Random) -> i32 {
+    1 + i32::try_from(random.below(NODES.unsigned_abs().into())).unwrap_or(0)
 }
 
 fn host(node: i32) -> String {

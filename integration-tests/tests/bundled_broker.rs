@@ -54,6 +54,8 @@ scenarios! {
     one_acknowledgement_tells_no_lies
     compressed_records_come_back
     batches_above_the_topics_limit_are_split
+    what_two_replicas_acknowledged_survives_every_clean_election
+    an_unclean_election_loses_what_it_says_and_readers_are_told
     a_group_reads_everything_and_commits_it
     members_come_and_go_without_a_gap
     members_of_both_protocols_come_and_go

@@ -107,12 +107,15 @@ impl Authorizer {
             Call::WriteTxnMarkers(_) => {
                 self.on_cluster(Alter, caller).or_else(|_| self.on_cluster(ClusterAction, caller))
             }
-            Call::DescribeLogDirs(_) | Call::DescribeAcls(_) | Call::DescribeUserScramCredentials(_) => {
-                self.on_cluster(Describe, caller)
-            }
-            Call::CreateAcls(_) | Call::DeleteAcls(_) | Call::AlterUserScramCredentials(_) => {
-                self.on_cluster(Alter, caller)
-            }
+            Call::DescribeLogDirs(_)
+            | Call::DescribeAcls(_)
+            | Call::DescribeUserScramCredentials(_)
+            | Call::ListPartitionReassignments(_) => self.on_cluster(Describe, caller),
+            Call::CreateAcls(_)
+            | Call::DeleteAcls(_)
+            | Call::AlterUserScramCredentials(_)
+            | Call::ElectLeaders(_)
+            | Call::AlterPartitionReassignments(_) => self.on_cluster(Alter, caller),
             _ => Ok(()),
         }
     }
@@ -140,7 +143,6 @@ mod tests {
     use super::*;
     use crate::core::authorizer::Rule;
     use crate::core::log::storage::InMemory;
-    use crate::core::sessions::Sessions;
     use crate::core::settings::Settings;
     use crate::core::{Cluster, Handled, Node, Now};
     use ottla_protocol::api::Request;
@@ -157,7 +159,7 @@ mod tests {
         settings.set("authorizer.class.name", STANDARD).unwrap();
         let mut cluster = Cluster::new(settings, 1, Box::new(InMemory));
         let endpoints = vec![(Str::from_static("node-1"), 9092)];
-        let node = Node { endpoints, rack: None, alive: true, sessions: Sessions::default() };
+        let node = Node::new(endpoints, None);
         cluster.nodes.insert(1, node);
         let now = Now { at: Instant::now(), wall_ms: 0 };
         let settings = cluster.plain_settings();

@@ -196,8 +196,8 @@ impl Cluster {
     }
 
     fn describe_partition(&self, partition_index: i32, partition: &Partition) -> PartitionMetadata {
-        let isr_nodes = self.in_sync(partition);
-        let is_offline = |node: &i32| !isr_nodes.contains(node);
+        let isr_nodes = partition.standing.in_sync.clone();
+        let is_offline = |node: &i32| !self.is_alive(*node);
         PartitionMetadata {
             error_code: if partition.leader.is_some() {
                 ErrorCode::NONE
@@ -223,10 +223,10 @@ impl Cluster {
         if request.endpoint_type != BROKERS {
             return request.refuse(ErrorCode::UNSUPPORTED_ENDPOINT_TYPE);
         }
-        let nodes = self.nodes.iter().filter(|(_, node)| node.alive || request.include_fenced_brokers);
+        let nodes = self.nodes.iter().filter(|(_, node)| node.is_alive() || request.include_fenced_brokers);
         let brokers = nodes.map(|(id, node)| {
             let (host, port) = node.endpoint(caller.listener);
-            let (broker_id, rack, is_fenced) = (*id, node.rack.clone(), !node.alive);
+            let (broker_id, rack, is_fenced) = (*id, node.rack.clone(), !node.is_alive());
             DescribeClusterBroker { broker_id, host, port, rack, is_fenced }
         });
         let wanted = request.include_cluster_authorized_operations;

@@ -3,12 +3,13 @@
 //! Versions 4 to 17. Honoured: the byte limits (whole batches; the first one is returned even when it is larger), minimum
 //! bytes and longest wait, sessions (KIP-227), leader epochs and divergence (KIP-320, KIP-595), topic ids (13), leader
 //! hints (KIP-951), the isolation level: a reader of committed records sees no further than the last stable offset, and is
-//! told which transactions were aborted; with `replica.selector.class`, a consumer is sent to a replica in its rack, which
-//! holds what the leader holds (KIP-392). Ignored: replica fields, the log start offset. Version 18 is for followers only
+//! told which transactions were aborted; nobody sees beyond the high watermark; with `replica.selector.class`, a consumer is
+//! sent to a replica in its rack that is in sync, which shows as much as it has and was told of (KIP-392). Ignored: replica fields, the log start offset. Version 18 is for followers only
 //! and is not served.
 
 use super::{Caller, Refuse};
 use crate::core::group::Timer;
+use crate::core::replicas::View;
 use crate::core::sessions::{Asked, Context, NO_SESSION, Place, Wanted};
 use crate::core::topics::{Partition, Readable};
 use crate::core::{Cluster, Handled, Now, Ticket, check_leader_epoch};
@@ -52,6 +53,11 @@ impl Waiting {
         };
         self.missing = self.missing.saturating_sub(bytes);
         self.missing == 0
+    }
+
+    /// Whether it waits at this node.
+    pub(crate) fn is_at(&self, node: i32) -> bool {
+        self.node == node
     }
 }
 
@@ -164,31 +170,27 @@ impl Cluster {
         if let Some(code) = self.faults.on_partition(ApiKey::FETCH, waiting.node, &topic, place.partition) {
             return failed(place, code);
         }
-        let nearer = self.nearer(waiting, &topic, place.partition);
+        let nearer = self.nearer(waiting, &topic, place.partition, wanted.offset);
         let follows = self.settings.rack_aware_replicas;
         let Some(partition) = self.topics.partition_mut(&topic, place.partition) else {
             return failed(place, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         };
-        if let Err(code) = check_serves(waiting, partition, wanted, follows) {
-            let mut answer = failed(place, code);
-            if matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH) {
-                answer.current_leader.leader_id = partition.leader.unwrap_or(-1);
-                answer.current_leader.leader_epoch = partition.leader_epoch;
-            }
-            return answer;
-        }
-        let (start, end) = (partition.log.start_offset(), partition.log.end_offset());
+        let View { end, high_watermark } = match served(waiting, partition, wanted, follows) {
+            Ok(view) => view,
+            Err(code) => return not_served(place, partition, code),
+        };
+        let start = partition.log.start_offset();
         let mut answer = FetchedPartition {
             partition_index: place.partition,
             error_code: ErrorCode::NONE,
-            high_watermark: end,
-            last_stable_offset: partition.last_stable_offset(),
+            high_watermark,
+            last_stable_offset: partition.stable_below(high_watermark),
             log_start_offset: start,
             aborted_transactions: None,
             records: RecordSet(Some(bytes::Bytes::new())),
             ..FetchedPartition::default()
         };
-        match diverging(partition, wanted) {
+        match diverging(partition, wanted, end) {
             Ok(None) => {}
             Ok(Some(diverging)) => {
                 answer.diverging_epoch = diverging;
@@ -204,7 +206,7 @@ impl Cluster {
             return answer;
         }
         let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0).min(room);
-        let limit = if waiting.committed { answer.last_stable_offset } else { end };
+        let limit = if waiting.committed { answer.last_stable_offset } else { high_watermark };
         let read = partition.log.read(wanted.offset..limit, bytes_max, oversize_first);
         let Ok((records, next)) = read else { return failed(place, ErrorCode::KAFKA_STORAGE_ERROR) };
         if waiting.committed {
@@ -220,17 +222,19 @@ impl Cluster {
     }
 
     /// A replica in the rack of whoever asks its leader, if the leader is elsewhere (KIP-392).
-    fn nearer(&self, waiting: &Waiting, topic: &str, partition: i32) -> Option<i32> {
+    fn nearer(&self, waiting: &Waiting, topic: &str, partition: i32, offset: i64) -> Option<i32> {
         let asks = self.settings.rack_aware_replicas
             && waiting.version >= FROM_FOLLOWERS
             && !waiting.rack.is_empty();
         let partition = self.topics.get(topic).filter(|_| asks)?.partition(partition)?;
         let is_near = |id: &i32| {
-            let node = self.nodes.get(id).filter(|node| node.alive);
+            let node = self.nodes.get(id).filter(|node| node.is_alive());
             node.is_some_and(|node| node.rack.as_ref() == Some(&waiting.rack))
         };
         let from_leader = partition.leader == Some(waiting.node) && !is_near(&waiting.node);
-        partition.replicas.iter().copied().filter(|_| from_leader).find(is_near)
+        let has_it = |id: &i32| partition.view(*id).is_some_and(|view| view.end >= offset);
+        let in_sync = partition.standing.in_sync.iter().copied().filter(|_| from_leader);
+        in_sync.filter(has_it).find(is_near)
     }
 
     /// Puts the answer together: of a session, only what changed.
@@ -261,20 +265,31 @@ impl Cluster {
     }
 }
 
-/// Whether a node may answer for a partition: its leader, and where followers serve consumers any replica.
-fn check_serves(
+/// What a node may answer with: the leader, and where followers serve consumers any replica.
+fn served(
     waiting: &Waiting,
     partition: &Partition,
     wanted: Wanted,
     follows: bool,
-) -> Result<(), ErrorCode> {
-    let follows = follows && waiting.version >= FROM_FOLLOWERS && partition.replicas.contains(&waiting.node);
-    match partition.leader {
-        Some(leader) if leader == waiting.node || follows => {
-            check_leader_epoch(partition, wanted.leader_epoch)
-        }
-        _ => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+) -> Result<View, ErrorCode> {
+    let follows = follows && waiting.version >= FROM_FOLLOWERS;
+    let view = partition.view(waiting.node).filter(|_| {
+        let leads = partition.leader == Some(waiting.node);
+        leads || (follows && partition.leader.is_some())
+    });
+    let view = view.ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
+    check_leader_epoch(partition, wanted.leader_epoch)?;
+    Ok(view)
+}
+
+/// With whom to ask instead, if that may be another.
+fn not_served(place: &Place, partition: &Partition, code: ErrorCode) -> FetchedPartition {
+    let mut answer = failed(place, code);
+    if matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH) {
+        answer.current_leader.leader_id = partition.leader.unwrap_or(-1);
+        answer.current_leader.leader_epoch = partition.leader_epoch;
     }
+    answer
 }
 
 fn failed(place: &Place, error_code: ErrorCode) -> FetchedPartition {
@@ -289,13 +304,15 @@ fn failed(place: &Place, error_code: ErrorCode) -> FetchedPartition {
 }
 
 /// Whether what the client read last is in the log as it read it. A log that was cut since diverges.
-fn diverging(partition: &Partition, wanted: Wanted) -> Result<Option<DivergingEpoch>, ErrorCode> {
+fn diverging(partition: &Partition, wanted: Wanted, end: i64) -> Result<Option<DivergingEpoch>, ErrorCode> {
     if wanted.last_fetched_epoch < 0 {
         return Ok(None);
     }
-    let end = partition.epoch_end(wanted.last_fetched_epoch).ok_or(ErrorCode::OFFSET_OUT_OF_RANGE)?;
-    let diverges = end.epoch < wanted.last_fetched_epoch || end.end_offset < wanted.offset;
-    Ok(diverges.then_some(DivergingEpoch { epoch: end.epoch, end_offset: end.end_offset }))
+    let found = partition.epoch_end(wanted.last_fetched_epoch).ok_or(ErrorCode::OFFSET_OUT_OF_RANGE)?;
+    // A follower that lags is told from a log that was cut: its reader goes back to the leader.
+    let diverges = found.epoch < wanted.last_fetched_epoch || found.end_offset < wanted.offset;
+    let diverging = DivergingEpoch { epoch: found.epoch, end_offset: found.end_offset.min(end) };
+    Ok(diverges.then_some(diverging))
 }
 
 fn asked(version: i16, request: &FetchRequest) -> Asked {
@@ -340,13 +357,7 @@ mod tests {
     /// Parks a fetch and lets `end` end it; nothing of it may be left.
     fn check_nothing_is_left(end: impl FnOnce(&mut Cluster, Ticket)) {
         let mut cluster = Cluster::new(Settings::default(), 1, Box::new(InMemory));
-        let node = Node {
-            endpoints: Vec::new(),
-            rack: None,
-            alive: true,
-            sessions: crate::core::sessions::Sessions::default(),
-        };
-        cluster.nodes.insert(1, node);
+        cluster.nodes.insert(1, Node::new(Vec::new(), None));
         let settings = cluster.plain_settings();
         let now = Now { at: Instant::now(), wall_ms: 0 };
         cluster.create_topic(now, Str::from("t"), vec![vec![1]], settings).unwrap();

@@ -7,11 +7,13 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod access;
+pub(crate) mod acknowledgement;
 pub(crate) mod acls;
 pub(crate) mod cluster;
 pub(crate) mod commits;
 pub(crate) mod configs;
 pub(crate) mod consumer_groups;
+pub(crate) mod elections;
 pub(crate) mod fetch;
 pub(crate) mod groups;
 pub(crate) mod log_dirs;
@@ -20,6 +22,7 @@ pub(crate) mod offsets;
 pub(crate) mod partitions;
 pub(crate) mod produce;
 pub(crate) mod producer_id;
+pub(crate) mod reassignments;
 pub(crate) mod records;
 pub(crate) mod rules;
 pub(crate) mod sasl;
@@ -193,6 +196,9 @@ apis! {
     ListTransactions(ListTransactionsRequest): ListTransactionsRequest, 0..=2 => ListTransactionsResponse, list_transactions;
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest): OffsetForLeaderEpochRequest, 2..=4 => OffsetForLeaderEpochResponse, offset_for_leader_epoch;
     DeleteGroups(DeleteGroupsRequest): DeleteGroupsRequest, 0..=3 => DeleteGroupsResponse, delete_groups;
+    ElectLeaders(ElectLeadersRequest): ElectLeadersRequest, 0..=2 => ElectLeadersResponse, elect_leaders;
+    AlterPartitionReassignments(AlterPartitionReassignmentsRequest): AlterPartitionReassignmentsRequest, 0..=1 => AlterPartitionReassignmentsResponse, alter_partition_reassignments;
+    ListPartitionReassignments(ListPartitionReassignmentsRequest): ListPartitionReassignmentsRequest, 0..=0 => ListPartitionReassignmentsResponse, list_partition_reassignments;
     OffsetDelete(OffsetDeleteRequest): OffsetDeleteRequest, 0..=0 => OffsetDeleteResponse, offset_delete;
     ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest): ConsumerGroupHeartbeatRequest, 0..=1 => ConsumerGroupHeartbeatResponse, consumer_group_heartbeat;
     ConsumerGroupDescribe(ConsumerGroupDescribeRequest): ConsumerGroupDescribeRequest, 0..=1 => ConsumerGroupDescribeResponse, consumer_group_describe;

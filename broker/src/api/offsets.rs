@@ -90,8 +90,15 @@ impl Cluster {
         let partition =
             self.led_partition(ApiKey::LIST_OFFSETS, caller, topic, index, asked.current_leader_epoch)?;
         let start = partition.log.start_offset();
-        let end = if committed { partition.last_stable_offset() } else { partition.log.end_offset() };
+        let end = if committed { partition.last_stable_offset() } else { partition.high_watermark() };
         let is_readable = |(offset, ..): &(i64, i64, i32)| *offset < end;
+        // A new leader does not know yet how far its predecessor had come.
+        if !partition.knows_high_watermark() && asked.timestamp == LATEST {
+            return Err(match caller.version {
+                ..=4 => ErrorCode::LEADER_NOT_AVAILABLE,
+                _ => ErrorCode::OFFSET_NOT_AVAILABLE,
+            });
+        }
         let (lowest_version, found) = match asked.timestamp {
             LATEST => (1, Some((end, -1, partition.leader_epoch))),
             EARLIEST => (1, Some((start, -1, partition.epoch_of(start)))),

@@ -2,17 +2,19 @@
 //!
 //! Versions 3 to 13. Honoured: acks (-1, 0, 1), idempotence, min.insync.replicas, message.max.bytes, times (append time,
 //! and how far those of producers may lie from it), compression.type, keys in compacted topics, leader hints (KIP-951), topic ids (13), transactions: the first batch of one in a partition is let in by the coordinator, which
-//! up to version 11 must have been told of the partition before, and from 12 on adds it (KIP-890). Ignored: the timeout,
-//! because replicas share the log and are never waited for. Refused: batches older than magic 2.
+//! up to version 11 must have been told of the partition before, and from 12 on adds it (KIP-890). With acks=all the answer
+//! waits for the replicas in sync, at most for the timeout ([`super::acknowledgement`]). Refused: batches older than magic 2.
 //!
 //! The batches are checked (format, checksum, counts) when the request is read, before the lock of the cluster is taken, and
 //! opened after that only where a topic asks for it ([`Produced::obey`]); what is decided under the lock is only who leads and
 //! whether the sequence fits.
 
+use super::acknowledgement::Awaited;
 use super::rules::{Refused, Rules};
 use super::{Caller, Refuse};
 use crate::core::log::Appended;
 use crate::core::producers::{Sequenced, Verdict};
+use crate::core::replication::Reach;
 use crate::core::settings::{TimestampType, TopicSettings};
 use crate::core::topics::{Partition, Topic};
 use crate::core::verification::Support;
@@ -168,8 +170,8 @@ impl Cluster {
         }
         let transactional_id = call.request.transactional_id.clone();
         let mut batches = call.batches.into_iter();
-        let mut responses = Vec::with_capacity(call.request.topic_data.len());
-        let (mut failures, mut hints) = (false, Vec::new());
+        let mut responses: Vec<ProducedTopic> = Vec::with_capacity(call.request.topic_data.len());
+        let (mut failures, mut hints, mut awaited) = (false, Vec::new(), Vec::new());
         for topic in call.request.topic_data {
             let name = match caller.version {
                 ..=12 => Some(topic.name.clone()),
@@ -186,7 +188,12 @@ impl Cluster {
                     (_, Err(refused)) => Err(refused),
                     (Some(name), Ok(batch)) => {
                         let sent = Sent { acks, transactional_id: transactional_id.as_ref(), batch: &batch };
-                        self.append(now, caller, name, partition.index, &sent)
+                        let place = (responses.len(), partition_responses.len());
+                        let appended = self.append(now, caller, name, partition.index, &sent);
+                        if let (Ok(answer), -1) = (&appended, acks) {
+                            awaited.extend(self.awaited(name, answer, batch.header(), place));
+                        }
+                        appended
                     }
                 };
                 partition_responses.push(appended.unwrap_or_else(|refused| {
@@ -204,9 +211,29 @@ impl Cluster {
             (0, false) => Handled::Silent,
             _ => {
                 let node_endpoints = self.endpoints(caller.listener, hints.into_iter());
-                ProduceResponse { responses, node_endpoints, ..ProduceResponse::default() }.into()
+                let response = ProduceResponse { responses, node_endpoints, ..ProduceResponse::default() };
+                match awaited.is_empty() {
+                    true => response.into(),
+                    false => self.await_replicas(now, response, awaited, call.request.timeout_ms),
+                }
             }
         }
+    }
+
+    /// What is to be waited for, if a replica in sync lacks it still.
+    fn awaited(
+        &self,
+        topic: &Str,
+        answer: &ProducedPartition,
+        header: &BatchHeader,
+        place: (usize, usize),
+    ) -> Option<Awaited> {
+        let index = answer.index;
+        let partition = self.topics.get(topic)?.partition(index)?;
+        let until = answer.base_offset + i64::from(header.last_offset_delta) + 1;
+        let leader_epoch = partition.leader_epoch;
+        let awaited = Awaited { topic: topic.clone(), index, until, leader_epoch, place };
+        (partition.high_watermark() < until).then_some(awaited)
     }
 
     fn append(
@@ -238,9 +265,8 @@ impl Cluster {
         let Some(found) = self.topics.get(topic) else {
             return refuse(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         };
-        let in_sync_min = found.settings.min_insync_replicas;
-        let in_sync = found.partition(index).map_or(0, |partition| self.in_sync(partition).len());
-        if sent.acks == -1 && in_sync < in_sync_min {
+        let has_enough = |it: &Partition| it.standing.has_enough_in_sync(&found.settings);
+        if sent.acks == -1 && !found.partition(index).is_some_and(has_enough) {
             return refuse(ErrorCode::NOT_ENOUGH_REPLICAS);
         }
         check_batch(found, caller.version, batch)?;
@@ -252,8 +278,7 @@ impl Cluster {
         let written = write(partition, batch, now, settings)?;
         let log_start_offset = partition.log.start_offset();
         if written.is_new {
-            self.wake_readers(topic, index, before);
-            self.wrote(now, topic, index);
+            self.written(now, topic, index, before, Reach::Quick);
         }
         Ok(ProducedPartition {
             index,

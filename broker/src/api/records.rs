@@ -59,7 +59,7 @@ impl Cluster {
     ) -> Result<DeletedRecordsPartition, ErrorCode> {
         let index = asked.partition_index;
         let partition = self.led_partition(ApiKey::DELETE_RECORDS, caller, topic, index, -1)?;
-        let end = partition.log.end_offset();
+        let end = partition.high_watermark();
         let before = if asked.offset == HIGH_WATERMARK { end } else { asked.offset };
         if !(0..=end).contains(&before) {
             return Err(ErrorCode::OFFSET_OUT_OF_RANGE);

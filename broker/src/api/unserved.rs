@@ -33,9 +33,6 @@ macro_rules! refusals {
 }
 
 refusals! {
-    ElectLeadersRequest => ElectLeadersResponse,
-    AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse,
-    ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse,
     DescribeClientQuotasRequest => DescribeClientQuotasResponse,
     CreateDelegationTokenRequest => CreateDelegationTokenResponse,
     RenewDelegationTokenRequest => RenewDelegationTokenResponse,

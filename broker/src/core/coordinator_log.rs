@@ -8,6 +8,7 @@
 use super::coordinator::Coordinated;
 use super::group::Committed;
 use super::log::Appended;
+use super::replication::Reach;
 use super::topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 use super::transactions::{Identity, Transaction};
 use super::{Cluster, Now};
@@ -169,6 +170,8 @@ impl Cluster {
             return Ok(());
         }
         let batch = batch(facts, now.wall_ms, producer)?;
+        // Kafka would wait for them first.
+        self.reaches_in_sync(topic, index).map_err(|_| ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
         let (settings, partition) =
             self.topics.parts_mut(topic, index).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
         let before = partition.readable();
@@ -182,8 +185,7 @@ impl Cluster {
             partition.stability.wrote(producer_id, base_offset);
         }
         let flushed = partition.log.flush_if_due(now.wall_ms, settings);
-        self.wake_readers(topic, index, before);
-        self.wrote(now, topic, index);
+        self.written(now, topic, index, before, Reach::All);
         flushed.map_err(|_| ErrorCode::KAFKA_STORAGE_ERROR)
     }
 

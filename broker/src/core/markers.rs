@@ -10,6 +10,7 @@ use super::coordinator::Coordinated;
 use super::group::Timer;
 use super::log::Appended;
 use super::producers::{Marker, fresh_id};
+use super::replication::Reach;
 use super::topics::OFFSETS_TOPIC;
 use super::transactions::{Identity, Place, Protocol, State};
 use super::{Cluster, Now};
@@ -132,11 +133,12 @@ impl Cluster {
         };
         let mut missing = std::mem::take(&mut transaction.partitions);
         let mut again = false;
-        // What is refused for another reason than its leader or its disk will never be accepted.
+        // What is refused for another reason than its leader, its replicas or its disk will never be accepted.
         missing.retain(|(topic, index)| {
             let written = self.append_marker(now, topic, *index, marker, committed);
-            again |= written == Err(ErrorCode::KAFKA_STORAGE_ERROR);
-            matches!(written, Err(ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::KAFKA_STORAGE_ERROR))
+            let is_busy = [ErrorCode::KAFKA_STORAGE_ERROR, ErrorCode::NOT_ENOUGH_REPLICAS].map(Err);
+            again |= is_busy.contains(&written);
+            is_busy.contains(&written) || written == Err(ErrorCode::NOT_LEADER_OR_FOLLOWER)
         });
         let is_over = missing.is_empty();
         if let Ok(transaction) = self.transactions.known(id) {
@@ -163,11 +165,9 @@ impl Cluster {
         marker: Marker,
         committed: bool,
     ) -> Result<(), ErrorCode> {
+        self.reaches_in_sync(topic, index)?;
         let (settings, partition) =
             self.topics.parts_mut(topic, index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-        if partition.leader.is_none() {
-            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
-        }
         let is_open = partition.stability.opened_at(marker.producer_id).is_some();
         partition.producers.check_marker(marker, is_open)?;
         let before = partition.readable();
@@ -177,8 +177,7 @@ impl Cluster {
         let offset = appended.map_err(|_| ErrorCode::KAFKA_STORAGE_ERROR)?;
         partition.producers.remember_marker(marker, now);
         partition.stability.ended(marker.producer_id, offset, committed);
-        self.wake_readers(topic, index, before);
-        self.wrote(now, topic, index);
+        self.written(now, topic, index, before, Reach::All);
         if &**topic == OFFSETS_TOPIC {
             self.end_pending_offsets(index, marker.producer_id, committed);
         }

@@ -10,13 +10,18 @@ mod catalog;
 mod cleaning;
 pub(crate) mod coordinator;
 mod coordinator_log;
+mod election;
 pub(crate) mod group;
+mod links;
 pub(crate) mod log;
 mod markers;
 pub(crate) mod parking;
 pub(crate) mod producers;
 pub(crate) mod random;
+mod reassignment;
 mod recovery;
+pub(crate) mod replicas;
+pub(crate) mod replication;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod stability;
@@ -29,11 +34,12 @@ pub(crate) mod verification;
 pub(crate) use parking::Ticket;
 
 use crate::api::Answer;
+use crate::api::acknowledgement::Unacknowledged;
 use crate::api::fetch::Waiting;
 use authorizer::Authorizer;
 use catalog::Catalog;
-use coordinator::Coordinated;
 use group::{Effects, Groups, Timer};
+use links::Links;
 use log::storage::Storages;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{LeaderIdAndEpoch, NodeEndpoint};
@@ -46,7 +52,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Instant;
 use timers::Timers;
-use topics::{OFFSETS_TOPIC, Partition, Readable, Topic, Topics};
+use topics::{Partition, Readable, Topic, Topics};
 use transactions::Transactions;
 use users::Users;
 
@@ -68,11 +74,25 @@ pub(crate) struct Node {
     /// Host and port, a pair for each listener.
     pub(crate) endpoints: Vec<(Str, i32)>,
     pub(crate) rack: Option<Str>,
-    pub(crate) alive: bool,
     pub(crate) sessions: Sessions,
+    /// Whether its process is there.
+    pub(crate) runs: bool,
+    /// Its process is there, and does nothing.
+    pub(crate) paused: bool,
+    /// The controller has lost it.
+    pub(crate) fenced: bool,
 }
 
 impl Node {
+    /// A node that runs.
+    pub(crate) fn new(endpoints: Vec<(Str, i32)>, rack: Option<Str>) -> Self {
+        Self { endpoints, rack, sessions: Sessions::default(), runs: true, paused: false, fenced: false }
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.runs && !self.fenced
+    }
+
     /// Where those find it who came in by a listener.
     pub(crate) fn endpoint(&self, listener: usize) -> (Str, i32) {
         self.endpoints.get(listener).cloned().unwrap_or_default()
@@ -100,12 +120,14 @@ pub(crate) struct Cluster {
     pub(crate) fixed: Given,
     pub(crate) dynamic: Given,
     pub(crate) nodes: BTreeMap<i32, Node>,
+    pub(crate) links: Links,
     /// Where logs are kept.
     storages: Box<dyn Storages>,
     catalog: Catalog,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) fetches: BTreeMap<Ticket, Waiting>,
+    pub(crate) produces: BTreeMap<Ticket, Unacknowledged>,
     pub(crate) parking: Parking,
     pub(crate) timers: Timers<Timer>,
     pub(crate) random: Random,
@@ -133,11 +155,13 @@ impl Cluster {
             dynamic: Given::new(),
             settings,
             nodes: BTreeMap::new(),
+            links: Links::default(),
             storages,
             catalog: Catalog::default(),
             topics: Topics::default(),
             groups: Groups::default(),
             fetches: BTreeMap::new(),
+            produces: BTreeMap::new(),
             parking: Parking::default(),
             timers: Timers::default(),
             random,
@@ -162,6 +186,10 @@ impl Cluster {
         while let Some(timer) = self.timers.take_due(now.at) {
             match timer {
                 Timer::Fetch(ticket) => self.parking.wake(ticket),
+                Timer::Produce(ticket) => self.time_out(ticket),
+                Timer::Replicate(node) => self.fire_replication(now, node),
+                Timer::Lag => self.fire_lag(now),
+                Timer::Fence(node) => self.fire_fence(now, node),
                 Timer::Transaction(_) | Timer::Markers(_) => self.fire_transaction(now, &timer),
                 Timer::Retention | Timer::Compaction | Timer::Flush => self.fire_cleaning(now, &timer),
                 Timer::Session(..)
@@ -196,6 +224,7 @@ impl Cluster {
     /// Kafka, until its session times out.
     pub(crate) fn give_up(&mut self, ticket: Ticket) {
         self.stop_waiting(ticket);
+        self.forget_produce(ticket);
         self.parking.give_up(ticket);
     }
 
@@ -215,99 +244,6 @@ impl Cluster {
             topics: &self.topics,
         };
         (&mut self.groups, effects)
-    }
-
-    pub(crate) fn is_alive(&self, node: i32) -> bool {
-        self.nodes.get(&node).is_some_and(|node| node.alive)
-    }
-
-    pub(crate) fn alive_nodes(&self) -> impl Iterator<Item = (i32, &Node)> {
-        self.nodes.iter().filter(|(_, node)| node.alive).map(|(id, node)| (*id, node))
-    }
-
-    /// The node that answers for the cluster: the first that is alive.
-    pub(crate) fn controller(&self) -> i32 {
-        self.alive_nodes().next().map_or(-1, |(id, _)| id)
-    }
-
-    /// The in-sync replicas of a partition.
-    pub(crate) fn in_sync(&self, partition: &Partition) -> Vec<i32> {
-        partition.replicas.iter().copied().filter(|node| self.is_alive(*node)).collect()
-    }
-
-    /// A node that stops: others take over what it led, and its fetch sessions are forgotten.
-    pub(crate) fn node_stopped(&mut self, now: Now, node: i32) {
-        let Some(stopped) = self.nodes.get_mut(&node) else { return };
-        stopped.alive = false;
-        stopped.sessions = Sessions::default();
-        self.elect(now);
-    }
-
-    /// A node that starts: it leads again what nobody could lead without it.
-    pub(crate) fn node_started(&mut self, now: Now, node: i32) {
-        let Some(started) = self.nodes.get_mut(&node) else { return };
-        started.alive = true;
-        self.elect(now);
-    }
-
-    /// Moves one partition to another of its replicas.
-    pub(crate) fn move_leader(
-        &mut self,
-        now: Now,
-        topic: &str,
-        partition: i32,
-        node: i32,
-    ) -> Result<(), ErrorCode> {
-        if !self.is_alive(node) {
-            return Err(ErrorCode::BROKER_NOT_AVAILABLE);
-        }
-        let found =
-            self.topics.partition_mut(topic, partition).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-        if !found.replicas.contains(&node) {
-            return Err(ErrorCode::REPLICA_NOT_AVAILABLE);
-        }
-        self.set_leader(now, topic, partition, Some(node));
-        Ok(())
-    }
-
-    /// Gives every partition whose leader is not alive the first of its replicas that is.
-    fn elect(&mut self, now: Now) {
-        let mut changes = Vec::new();
-        for topic in self.topics.iter() {
-            for (index, partition) in (0..).zip(&topic.partitions) {
-                if !partition.leader.is_some_and(|leader| self.is_alive(leader)) {
-                    let next = self.in_sync(partition).first().copied();
-                    changes.push((topic.name.clone(), index, next));
-                }
-            }
-        }
-        for (topic, index, next) in changes {
-            self.set_leader(now, &topic, index, next);
-        }
-    }
-
-    fn set_leader(&mut self, now: Now, topic: &str, index: i32, leader: Option<i32>) {
-        let Some(partition) = self.topics.partition_mut(topic, index) else { return };
-        if partition.leader == leader {
-            return;
-        }
-        partition.lead(leader);
-        self.note_partition(now, topic, index);
-        let Some(partition) = self.topics.partition_mut(topic, index) else { return };
-        for ticket in &partition.waiting {
-            self.parking.wake(*ticket);
-        }
-        if topic == OFFSETS_TOPIC {
-            let moved = |id: &&Str| self.coordinator_index(Coordinated::Group(id)) == index;
-            let moved: Vec<Str> = self.groups.iter().map(|(id, _)| id).filter(moved).cloned().collect();
-            let (groups, mut fx) = self.groups(now);
-            for id in moved {
-                if let Some(entry) = groups.get_mut(&id) {
-                    entry.membership.move_away(&mut fx);
-                }
-            }
-        }
-        self.resume_transactions(now);
     }
 
     /// More of a partition can be read than before: fetches that have enough now are woken.
@@ -435,7 +371,7 @@ impl Cluster {
 
     /// Writes down who leads a partition and where it begins. What cannot be written is not worth a failure: leader epochs go
     /// on above those of the log, and a start that is too early shows what was deleted once more.
-    fn note_partition(&mut self, now: Now, topic: &str, index: i32) {
+    pub(crate) fn note_partition(&mut self, now: Now, topic: &str, index: i32) {
         let Some(found) = self.topics.get(topic) else { return };
         if let Err(error) = self.catalog.put_partition(now.wall_ms, found, index) {
             tracing::error!(topic, index, %error, "cannot write the catalog");
@@ -469,6 +405,9 @@ impl Cluster {
         for ticket in topic.partitions.iter().flat_map(|partition| &partition.waiting) {
             self.parking.wake(*ticket);
         }
+        for ticket in topic.partitions.iter().flat_map(|partition| &partition.unacknowledged) {
+            self.settle(*ticket);
+        }
         self.groups.forget_topic(name);
         self.resume_transactions(now);
         Some(topic)
@@ -485,7 +424,7 @@ impl Cluster {
         named.sort_unstable();
         named.dedup();
         let endpoint = |node_id| {
-            let node = self.nodes.get(&node_id).filter(|node| node.alive)?;
+            let node = self.nodes.get(&node_id).filter(|node| node.is_alive())?;
             let (host, port) = node.endpoint(listener);
             Some(NodeEndpoint { node_id, host, port, rack: node.rack.clone() })
         };

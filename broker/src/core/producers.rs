@@ -7,7 +7,7 @@
 use super::Now;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::records::add_sequence;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 /// Batches remembered for each producer. Clients keep at most as many in flight for a partition, or a retry of the
@@ -225,6 +225,11 @@ impl Producers {
             base_offset,
             append_time,
         });
+    }
+
+    /// Forgets what these have written: the end of the log is gone, and what is left is to be remembered again.
+    pub(crate) fn forget(&mut self, producers: &BTreeSet<i64>) {
+        self.known.retain(|id, _| !producers.contains(id));
     }
 
     /// A producer writes without sequence numbers, as to the offsets of a group.

@@ -87,7 +87,7 @@ impl Cluster {
     }
 
     /// Takes up what a batch of a coordinator's topic says.
-    fn learn(&mut self, now: Now, topic: &str, index: i32, batch: Batch) {
+    pub(super) fn learn(&mut self, now: Now, topic: &str, index: i32, batch: Batch) {
         let header = *batch.header();
         let Ok(mut open) = batch.open(&mut Decompressor::new(), DECOMPRESSED_BYTES_MAX) else { return };
         while let Ok(Some(record)) = open.next() {
@@ -142,7 +142,7 @@ impl Partition {
     }
 
     /// Takes up what a batch says of its producer, its transaction and its leader epoch.
-    fn learn(&mut self, now: Now, batch: &Batch) {
+    pub(super) fn learn(&mut self, now: Now, batch: &Batch) {
         let header = batch.header();
         self.saw_epoch(header.partition_leader_epoch, header.base_offset);
         let (producer_id, epoch) = (header.producer_id, header.producer_epoch);

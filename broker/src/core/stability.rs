@@ -6,7 +6,7 @@
 //! Invariant: `aborted` is in the order of the markers, so its last offsets rise.
 
 use ottla_protocol::records::BatchHeader;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A transaction that was aborted, as it stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) struct Stability {
     /// The first offset of each open transaction, by producer id.
     open: BTreeMap<i64, i64>,
     aborted: Vec<Aborted>,
+    /// By the marker that ends it: where a transaction begins, as long as a replica in sync lacks the marker.
+    ending: BTreeMap<i64, i64>,
 }
 
 impl Stability {
@@ -39,14 +41,30 @@ impl Stability {
     /// The marker at this offset ends the producer's transaction. One that wrote nothing here leaves no trace.
     pub(crate) fn ended(&mut self, producer_id: i64, marker_offset: i64, committed: bool) {
         let Some(first_offset) = self.open.remove(&producer_id) else { return };
+        self.ending.insert(marker_offset, first_offset);
         if !committed {
-            self.aborted.push(Aborted { producer_id, first_offset, last_offset: marker_offset });
+            let at = self.aborted.partition_point(|it| it.last_offset < marker_offset);
+            self.aborted.insert(at, Aborted { producer_id, first_offset, last_offset: marker_offset });
         }
     }
 
-    /// The first offset that is not decided yet.
+    /// Every replica in sync has what lies before this offset.
+    pub(crate) fn replicated(&mut self, high_watermark: i64) {
+        while let Some(first) = self.ending.first_entry().filter(|first| *first.key() < high_watermark) {
+            first.remove();
+        }
+    }
+
+    /// The log was cut at this offset, and with it what these producers have written. What is left of that is to be told again.
+    pub(crate) fn cut(&mut self, offset: i64, producers: &BTreeSet<i64>) {
+        self.open.retain(|id, _| !producers.contains(id));
+        self.aborted.retain(|it| !producers.contains(&it.producer_id));
+        self.ending.retain(|marker, _| *marker < offset);
+    }
+
+    /// The first offset that is not decided yet, for all that its replicas know.
     pub(crate) fn first_unstable(&self) -> Option<i64> {
-        self.open.values().copied().min()
+        self.open.values().chain(self.ending.values()).copied().min()
     }
 
     /// Whether a batch belongs to a transaction that was aborted.
@@ -87,9 +105,14 @@ mod tests {
         stability.wrote(1, 30);
         assert_eq!(stability.first_unstable(), Some(10));
         stability.ended(1, 40, true);
+        assert_eq!(stability.first_unstable(), Some(10), "its marker may still be lost");
+        stability.replicated(40);
+        assert_eq!(stability.first_unstable(), Some(10));
+        stability.replicated(41);
         assert_eq!(stability.first_unstable(), Some(20));
         stability.ended(2, 41, false);
         stability.ended(3, 42, false);
+        stability.replicated(43);
         assert_eq!(stability.first_unstable(), None);
     }
 

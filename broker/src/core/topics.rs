@@ -1,15 +1,15 @@
-//! Topics and their partitions: who leads which, under which epoch, and the log that all replicas share.
+//! Topics and their partitions: the log of the leader, and what it remembers of producers, transactions and leader epochs.
 //!
-//! Every replica of a partition is this process, so replicas are in sync as long as their node is alive. Changing a
-//! leader raises the leader epoch and notes where in the log the new epoch begins (KIP-101, KIP-320).
+//! What the other replicas have is [`super::replicas`]'. Changing a leader raises the leader epoch and notes where in the log
+//! the new epoch begins (KIP-101, KIP-320).
 //!
-//! Invariant: leader epochs of a partition only grow, and a partition has a leader exactly while one of its replicas
-//! is alive.
+//! Invariant: leader epochs of a partition only grow.
 
 use super::log::compaction::Judge;
 use super::log::storage::Storage;
 use super::log::{Appended, Log};
 use super::producers::Producers;
+use super::replicas::Standing;
 use super::settings::TopicSettings;
 use super::stability::Stability;
 use super::{Now, Ticket};
@@ -54,12 +54,16 @@ pub(crate) struct Partition {
     pub(crate) leader: Option<i32>,
     pub(crate) leader_epoch: i32,
     /// Each epoch that wrote something, or may, and the offset at which it began.
-    epochs: Vec<(i32, i64)>,
+    pub(super) epochs: Vec<(i32, i64)>,
+    /// The log of the node that leads, or led last.
     pub(crate) log: Log,
     pub(crate) producers: Producers,
     pub(crate) stability: Stability,
+    pub(crate) standing: Standing,
     /// Fetches that wait for this partition.
     pub(crate) waiting: Vec<Ticket>,
+    /// Produces that wait until its replicas have what they wrote.
+    pub(crate) unacknowledged: Vec<Ticket>,
 }
 
 /// The end of a leader epoch in the log, as OffsetForLeaderEpoch answers it.
@@ -80,6 +84,7 @@ impl Partition {
     pub(crate) fn new(replicas: Vec<i32>, storage: Box<dyn Storage>, is_alive: impl Fn(i32) -> bool) -> Self {
         let leader = replicas.iter().copied().find(|node| is_alive(*node));
         Self {
+            standing: Standing::new(&replicas, leader, is_alive),
             replicas,
             leader,
             leader_epoch: 0,
@@ -88,6 +93,7 @@ impl Partition {
             producers: Producers::default(),
             stability: Stability::default(),
             waiting: Vec::new(),
+            unacknowledged: Vec::new(),
         }
     }
 
@@ -98,14 +104,19 @@ impl Partition {
         }
     }
 
-    /// Takes up the leadership after everything was recovered, in an epoch above all that there were.
+    /// Takes up the leadership after everything was recovered, in an epoch above all that there were. Every replica has what
+    /// was recovered: they died together.
     pub(crate) fn take_up(&mut self, known_epoch: i32, is_alive: impl Fn(i32) -> bool) {
         let seen = self.epochs.last().map_or(0, |(epoch, _)| *epoch);
         self.leader_epoch = known_epoch.max(seen);
-        self.lead(self.replicas.iter().copied().find(|node| is_alive(*node)));
+        let leader = self.replicas.iter().copied().find(|node| is_alive(*node));
+        self.standing = Standing::new(&self.replicas, leader, is_alive);
+        self.follow_all();
+        self.begin_epoch(leader);
     }
 
-    pub(crate) fn lead(&mut self, leader: Option<i32>) {
+    /// Another leader, or none: another epoch.
+    pub(super) fn begin_epoch(&mut self, leader: Option<i32>) {
         if self.leader == leader {
             return;
         }
@@ -138,7 +149,7 @@ impl Partition {
     /// Deletes what is too old or too much; whether the log begins elsewhere now.
     pub(crate) fn retain(&mut self, now_ms: i64, settings: &TopicSettings) -> bool {
         let before = self.log.start_offset();
-        if let Err(error) = self.log.retain(now_ms, settings) {
+        if let Err(error) = self.log.retain(now_ms, self.standing.high_watermark, settings) {
             tracing::error!(%error, "cannot delete a segment");
         }
         self.start_moved();
@@ -181,9 +192,20 @@ impl Partition {
 
     /// The first offset that a reader of committed records does not see yet.
     pub(crate) fn last_stable_offset(&self) -> i64 {
+        self.stable_below(self.standing.high_watermark)
+    }
+
+    /// Whether the high watermark has reached what was there when the leader was elected, so that it is behind none before.
+    pub(crate) fn knows_high_watermark(&self) -> bool {
+        self.epochs.last().is_none_or(|(_, began)| *began <= self.standing.high_watermark)
+    }
+
+    /// As [`Partition::last_stable_offset`], for whoever knows this high watermark.
+    pub(crate) fn stable_below(&self, high_watermark: i64) -> i64 {
         let unstable = self.stability.first_unstable();
         // Its first records may have been deleted.
-        unstable.map_or(self.log.end_offset(), |offset| offset.max(self.log.start_offset()))
+        let stable = unstable.map_or(high_watermark, |offset| offset.max(self.log.start_offset()));
+        stable.min(high_watermark)
     }
 
     /// Forgets producers that have written nothing since then, and whoever asked to write in a transaction and did not.
@@ -203,7 +225,14 @@ impl Partition {
 
     /// Bytes of the log that readers see: of all records, and of decided ones.
     pub(crate) fn readable(&self) -> Readable {
-        Readable { all: self.log.end_position(), committed: self.log.position_of(self.last_stable_offset()) }
+        let position = |offset| match offset == self.log.end_offset() {
+            true => self.log.end_position(),
+            false => self.log.position_of(offset),
+        };
+        Readable {
+            all: position(self.standing.high_watermark),
+            committed: position(self.last_stable_offset()),
+        }
     }
 
     /// Where `epoch` ended: `None` for an epoch that this log has not reached.
@@ -315,8 +344,8 @@ mod tests {
     fn the_end_of_an_epoch_is_where_the_next_one_that_wrote_began() {
         let mut partition = Partition::new(vec![1, 2], Box::new(Memory::default()), |_| true);
         write(&mut partition, 10);
-        partition.lead(Some(2));
-        partition.lead(Some(1));
+        partition.begin_epoch(Some(2));
+        partition.begin_epoch(Some(1));
         write(&mut partition, 5);
         assert_eq!((partition.leader, partition.leader_epoch), (Some(1), 2));
         check_end(&partition, 0, Some((0, 10)));
@@ -330,9 +359,9 @@ mod tests {
     fn naming_the_leader_again_changes_nothing() {
         let mut partition = Partition::new(vec![1, 2], Box::new(Memory::default()), |node| node == 2);
         assert_eq!(partition.leader, Some(2));
-        partition.lead(Some(2));
+        partition.begin_epoch(Some(2));
         assert_eq!(partition.leader_epoch, 0);
-        partition.lead(None);
+        partition.begin_epoch(None);
         assert_eq!((partition.leader, partition.leader_epoch), (None, 1));
     }
 

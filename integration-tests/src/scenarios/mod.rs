@@ -12,6 +12,7 @@ mod patterns;
 mod pipelines;
 mod positions;
 mod produce;
+mod replication;
 mod stores;
 mod streams;
 mod transactions;
@@ -63,6 +64,8 @@ scenarios! {
     STORMY produce::one_acknowledgement_tells_no_lies,
     FAIR produce::compressed_records_come_back,
     STORMY produce::batches_above_the_topics_limit_are_split,
+    FAIR replication::what_two_replicas_acknowledged_survives_every_clean_election,
+    FAIR replication::an_unclean_election_loses_what_it_says_and_readers_are_told,
     STORMY group::a_group_reads_everything_and_commits_it,
     STORMY group::members_come_and_go_without_a_gap,
     STORMY group::members_of_both_protocols_come_and_go,

@@ -52,6 +52,14 @@ pub(crate) enum Timer {
     Compaction,
     /// Logs: what `flush.ms` says is to be flushed.
     Flush,
+    /// The longest wait of a Produce for its replicas.
+    Produce(Ticket),
+    /// Node: its followers fetch.
+    Replicate(i32),
+    /// Replicas: those that lag are to be taken out of sync.
+    Lag,
+    /// Node: the controller has not heard of it for too long.
+    Fence(i32),
 }
 
 /// What a group may do to the world around it.
@@ -173,6 +181,12 @@ impl Entry {
         }
     }
 
+    /// Forgets every offset: the log that they were kept in has lost some.
+    pub(crate) fn forget_all(&mut self) {
+        self.offsets.clear();
+        self.pending.clear();
+    }
+
     /// Forgets what is committed of a partition. False when there was nothing.
     pub(crate) fn forget(&mut self, place: &(Str, i32)) -> bool {
         for offsets in self.pending.values_mut() {
@@ -243,7 +257,11 @@ impl Groups {
             | Timer::Markers(_)
             | Timer::Retention
             | Timer::Compaction
-            | Timer::Flush => return,
+            | Timer::Flush
+            | Timer::Produce(_)
+            | Timer::Replicate(_)
+            | Timer::Lag
+            | Timer::Fence(_) => return,
         };
         if let Some(entry) = self.0.get_mut(group) {
             entry.membership.fire(fx, timer);

@@ -10,6 +10,7 @@ pub(crate) mod compaction;
 mod recovery;
 pub(crate) mod segment;
 pub(crate) mod storage;
+mod truncation;
 
 use super::settings::TopicSettings;
 use bytes::Bytes;
@@ -61,7 +62,7 @@ impl Log {
         Self { storage, segments, start_offset: 0, next_offset: 0, clean_until: 0, unflushed: None }
     }
 
-    /// The offset the next record gets: the log end, and the high watermark too, because every replica shares the log.
+    /// The offset the next record gets.
     pub(crate) fn end_offset(&self) -> i64 {
         self.next_offset
     }
@@ -185,15 +186,16 @@ impl Log {
         Ok(())
     }
 
-    /// Deletes what is too old or too much, by whole segments. Whether the start has moved.
-    pub(crate) fn retain(&mut self, now_ms: i64, settings: &TopicSettings) -> io::Result<bool> {
+    /// Deletes what is too old or too much, by whole segments that lie before `until`. Whether the start has moved.
+    pub(crate) fn retain(&mut self, now_ms: i64, until: i64, settings: &TopicSettings) -> io::Result<bool> {
         let before = self.start_offset;
         self.delete_before(self.start_offset)?;
         if settings.deletes {
             let is_late = |segment: &Segment| {
                 settings.retention_ms >= 0 && segment.age_ms(now_ms) > settings.retention_ms
             };
-            while self.segments.front().is_some_and(|it| !it.entries.is_empty() && is_late(it)) {
+            let is_there = |it: &&Segment| it.entries.last().is_some_and(|last| last.last_offset < until);
+            while self.segments.front().filter(is_there).is_some_and(is_late) {
                 if self.segments.len() == 1 {
                     self.roll(now_ms)?;
                 }
@@ -201,7 +203,7 @@ impl Log {
             }
             let limit = u64::try_from(settings.retention_bytes).unwrap_or(u64::MAX);
             let mut bytes = self.bytes();
-            while let Some(first) = self.segments.front().filter(|it| !it.entries.is_empty()) {
+            while let Some(first) = self.segments.front().filter(is_there) {
                 let left = bytes - first.bytes();
                 if left < limit {
                     break;
@@ -386,7 +388,7 @@ mod tests {
         let settings = settings(&given);
         let mut log = Log::default();
         (1..=5).for_each(|at| _ = append_with(&mut log, MEGABYTE, at, 1, &settings));
-        assert_eq!(log.retain(10, &settings).unwrap(), expected.0 > 0);
+        assert_eq!(log.retain(10, i64::MAX, &settings).unwrap(), expected.0 > 0);
         assert_eq!((log.start_offset(), &*log.segment_offsets()), expected, "{given:?}");
         assert_eq!(log.end_offset(), 5);
     }

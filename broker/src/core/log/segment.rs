@@ -49,6 +49,12 @@ impl Segment {
         self.entries.push(Entry { base_offset, last_offset, largest_timestamp, position, length });
     }
 
+    /// Forgets all but the first so many batches.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        self.entries.truncate(count);
+        self.first_timestamp = self.first_timestamp.filter(|_| count > 0);
+    }
+
     /// A batch that is in the log already.
     pub(crate) fn push_batch(&mut self, header: &BatchHeader) {
         let length = u32::try_from(header.size).expect("a batch's length is an i32 on the wire");

@@ -31,6 +31,7 @@ const MIGRATIONS: Kind = Kind::Choice(&["bidirectional", "upgrade", "downgrade",
 
 const HONOURED: &[Row] = &[
     ("auto.create.topics.enable", BOOLEAN, "false"),
+    ("broker.session.timeout.ms", MS, "9000"),
     ("default.replication.factor", FACTOR, ""),
     ("delete.topic.enable", BOOLEAN, "true"),
     ("fetch.max.bytes", Kind::Int(1024, i32::MAX), "57671680"),
@@ -52,6 +53,7 @@ const HONOURED: &[Row] = &[
     ("offsets.topic.num.partitions", Kind::Int(1, 1000), "50"),
     ("offsets.topic.replication.factor", FACTOR, ""),
     ("producer.id.expiration.ms", MS, "86400000"),
+    ("replica.lag.time.max.ms", MS, "30000"),
     ("replica.selector.class", SELECTORS, ""),
     ("socket.request.max.bytes", COUNT, "104857600"),
     ("transaction.max.timeout.ms", MS, "900000"),
@@ -83,7 +85,6 @@ const WITHOUT_EFFECT: &[Row] = &[
     ("offsets.retention.minutes", COUNT, "10080"),
     ("process.roles", ANY, ""),
     ("replica.fetch.min.bytes", NATURAL, "1"),
-    ("replica.lag.time.max.ms", MS, "30000"),
     ("socket.receive.buffer.bytes", Kind::Int(-1, i32::MAX), "102400"),
     ("socket.send.buffer.bytes", Kind::Int(-1, i32::MAX), "102400"),
     ("transaction.abort.timed.out.transaction.cleanup.interval.ms", MS, "10000"),

@@ -74,6 +74,10 @@ pub(crate) struct Settings {
     pub(crate) unstable_api_versions: bool,
     pub(crate) transactional_id_expiration: Duration,
     pub(crate) producer_expiration: Duration,
+    /// How long a follower may lack something and be in sync.
+    pub(crate) replica_lag_max: Duration,
+    /// How long the controller waits for a node that it does not reach.
+    pub(crate) node_session_timeout: Duration,
     pub(crate) retention_check_interval: Duration,
     pub(crate) cleaner_backoff: Duration,
     pub(crate) cleaner_enabled: bool,
@@ -161,6 +165,8 @@ impl Default for Settings {
             unstable_api_versions: false,
             transactional_id_expiration: Duration::from_secs(7 * 24 * 3600),
             producer_expiration: Duration::from_secs(24 * 3600),
+            replica_lag_max: Duration::from_secs(30),
+            node_session_timeout: Duration::from_secs(9),
             retention_check_interval: Duration::from_secs(300),
             cleaner_backoff: Duration::from_secs(15),
             cleaner_enabled: true,
@@ -216,6 +222,8 @@ impl Settings {
             "unstable.api.versions.enable" => self.unstable_api_versions = value == "true",
             "transaction.max.timeout.ms" => self.transaction_timeout_max = time(),
             "producer.id.expiration.ms" => self.producer_expiration = time(),
+            "replica.lag.time.max.ms" => self.replica_lag_max = time(),
+            "broker.session.timeout.ms" => self.node_session_timeout = time(),
             "log.retention.check.interval.ms" => self.retention_check_interval = time(),
             "log.cleaner.backoff.ms" => self.cleaner_backoff = time(),
             "log.cleaner.enable" => self.cleaner_enabled = value == "true",

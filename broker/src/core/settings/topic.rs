@@ -120,7 +120,7 @@ pub(crate) const TOPIC_KEYS: &[TopicKey] = &[
         "0",
     ),
     honoured("segment.ms", &[("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)], POSITIVE, "604800000"),
-    without_effect(
+    honoured(
         "unclean.leader.election.enable",
         &[("unclean.leader.election.enable", 1)],
         Kind::Boolean,
@@ -166,6 +166,8 @@ pub(crate) struct TopicSettings {
     pub(crate) timestamp_before_max_ms: i64,
     pub(crate) timestamp_after_max_ms: i64,
     pub(crate) min_insync_replicas: usize,
+    /// Whether a replica that is not in sync may lead when no other can.
+    pub(crate) unclean_election: bool,
     /// None: as the producer compresses.
     pub(crate) codec: Option<Codec>,
     pub(crate) deletes: bool,
@@ -210,6 +212,7 @@ impl TopicSettings {
             timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
             min_insync_replicas: size("min.insync.replicas"),
+            unclean_election: text("unclean.leader.election.enable").eq_ignore_ascii_case("true"),
             codec,
             deletes,
             compacts,
