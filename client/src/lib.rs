@@ -58,8 +58,9 @@ pub mod world;
 pub use self::core::group::GroupMetadata;
 pub use admin::{
     Acl, AclFilter, AclOperation, AclPattern, AclPermission, AclResource, Admin, ClusterDescription,
-    CommittedOffset, CreatedTopic, GroupDescription, GroupListing, GroupMember, ListedOffset, NewTopic, Node,
-    OffsetReset, OffsetSpec, PartitionDescription, Results, ScramChange, ScramMechanism, TopicDescription,
+    CommittedOffset, CreatedTopic, Election, GroupDescription, GroupListing, GroupMember, ListedOffset,
+    NewTopic, Node, OffsetReset, OffsetSpec, PartitionDescription, Reassignment, Results, ScramChange,
+    ScramMechanism, TopicDescription,
 };
 pub use client::Client;
 pub use config::{

@@ -385,7 +385,7 @@ impl Backend {
     async fn disturb_replicas(&self, topic: &str, random: &mut Random) -> Result<(), Failure> {
         match &self.0.place {
             Place::Simulator(_, cluster) => {
-                sleep(Duration::from_millis(100 + random.below(1_000))).await;
+                sleep(Duration::from_millis(random.below(300))).await;
                 cluster.disturb_replicas(topic, random).await;
             }
             Place::Bundled(broker, _) => {

@@ -193,7 +193,9 @@ impl SimulatedCluster {
 
     /// Lets one thing go wrong between nodes, and waits until it is over if it takes a while. Slow replicas stay slow.
     pub async fn disturb_replicas(&self, topic: &str, random: &mut Random) {
-        let (node, what) = (random_node(random), random.below(100));
+        let leader = self.broker.leader(topic, 0).and_then(|leader| leader.node);
+        let node = leader.filter(|_| random.percent(50)).unwrap_or_else(|| random_node(random));
+        let what = random.below(100);
         let time = Duration::from_millis(random.below(8_000));
         self.simulation.trace.event("disturb replicas", what, u64::from(node.unsigned_abs()));
         match what {
@@ -220,6 +222,15 @@ impl SimulatedCluster {
                 self.broker.hold_replicas(node, false);
             }
             60..80 => self.broker.slow_replicas(node, time / 16),
+            80..90 => {
+                // Whoever is out of sync is alone for a while.
+                self.broker.hold_replicas(node, true);
+                sleep(Duration::from_millis(5_500)).await;
+                (1..=NODES).filter(|other| *other != node).for_each(|other| self.kill(other));
+                self.broker.hold_replicas(node, false);
+                sleep(time / 8).await;
+                (1..=NODES).filter(|other| *other != node).for_each(|other| self.start_again(other));
+            }
             _ => {
                 // The node may be the leader already, or out of sync.
                 let _ = self.broker.move_leader(topic, 0, node);

@@ -13,6 +13,7 @@ mod groups;
 mod leaders;
 mod nodes;
 mod offsets;
+mod placement;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use cluster::{ClusterDescription, Node};
 pub use commits::{CommittedOffset, OffsetReset};
 pub use groups::{GroupDescription, GroupListing, GroupMember};
 pub use offsets::{ListedOffset, OffsetSpec};
+pub use placement::{Election, Reassignment};
 pub use topics::{CreatedTopic, NewTopic, PartitionDescription, TopicDescription};
 pub use users::{ScramChange, ScramMechanism};
 

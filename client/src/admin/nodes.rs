@@ -11,9 +11,10 @@ use std::time::Duration;
 use ottla_protocol::api::Request;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
-    AlterUserScramCredentialsResponse, CreateAclsResponse, CreateTopicsResponse, DeleteAclsResponse,
-    DeleteRecordsResponse, DeleteTopicsResponse, DescribeAclsResponse, DescribeGroupsResponse,
-    DescribeUserScramCredentialsResponse, FindCoordinatorResponse, ListGroupsResponse, ListOffsetsResponse,
+    AlterPartitionReassignmentsResponse, AlterUserScramCredentialsResponse, CreateAclsResponse,
+    CreateTopicsResponse, DeleteAclsResponse, DeleteRecordsResponse, DeleteTopicsResponse,
+    DescribeAclsResponse, DescribeGroupsResponse, DescribeUserScramCredentialsResponse, ElectLeadersResponse,
+    FindCoordinatorResponse, ListGroupsResponse, ListOffsetsResponse, ListPartitionReassignmentsResponse,
     MetadataResponse, OffsetCommitResponse, OffsetFetchResponse,
 };
 use ottla_protocol::wire::Str;
@@ -87,6 +88,7 @@ throttle! {
     AlterUserScramCredentialsResponse CreateAclsResponse DeleteAclsResponse DescribeAclsResponse DescribeUserScramCredentialsResponse
     CreateTopicsResponse DeleteRecordsResponse DeleteTopicsResponse DescribeGroupsResponse FindCoordinatorResponse ListGroupsResponse
     ListOffsetsResponse MetadataResponse OffsetCommitResponse OffsetFetchResponse
+    AlterPartitionReassignmentsResponse ElectLeadersResponse ListPartitionReassignmentsResponse
 }
 
 impl Nodes {

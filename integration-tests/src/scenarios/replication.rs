@@ -2,15 +2,17 @@
 
 use crate::backend::Backend;
 use crate::checks::History;
-use crate::traffic::{write, write_together};
+use crate::traffic::write;
 use crate::{Failure, ensure, fail};
 use ottla::{Consumer, Control, ErrorKind, Event, PositionCause, Reset};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const CLOSE: Duration = Duration::from_secs(30);
+/// In which each writer sends a few records.
+const ROUNDS: u32 = 24;
 
 /// S1 to S5 with acks=all, two replicas in sync at least and clean elections, while nodes die, are cut off from each other and
 /// fall behind.
@@ -24,7 +26,22 @@ pub(super) async fn what_two_replicas_acknowledged_survives_every_clean_election
     let producer = client.producer().linger(Duration::from_millis(20)).batch_size(400).build()?;
     backend.watch(producer.probe());
     let trouble = backend.trouble_of_replicas(&name);
-    write_together(backend, &producer.topic(&name), &history, backend.scale(60)).await?;
+    let mut writers = Vec::new();
+    for writer in 0..2 {
+        let (world, history, topic) = (backend.clone(), history.clone(), producer.topic(&name));
+        // A few at a time, so that what is just acknowledged meets every kind of trouble.
+        writers.push(backend.spawn("writer", async move {
+            let mut random = world.random(&format!("writer {writer}"));
+            for round in 0..ROUNDS {
+                write(&world, &topic, &history, writer, round * 4..round * 4 + 4).await?;
+                sleep(Duration::from_millis(random.below(300))).await;
+            }
+            Ok::<_, Failure>(())
+        }));
+    }
+    for writer in writers {
+        writer.join().await??;
+    }
     trouble.end().await?;
     producer.close(CLOSE).await;
     history.check_sends(&backend.log(&name).await?, true)?;

@@ -7,6 +7,7 @@ mod cancelled;
 mod connections;
 mod groups;
 mod offsets;
+mod placement;
 #[path = "../../../tests/polls/mod.rs"]
 mod polls;
 mod topics;
