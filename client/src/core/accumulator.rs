@@ -66,8 +66,9 @@ pub(crate) enum Refusal {
 
 /// What waits for one broker beyond this is no longer in the processor's cache when its turn comes.
 const BACKLOG_BYTES: usize = 4 << 20;
-/// Buffers that are kept for the next batches, in bytes.
-const SPARE_BYTES: usize = 8 << 20;
+/// Buffers that are kept for the next batches, in bytes: what waits and what is in flight comes and goes by so much, and new
+/// memory costs a fault a page.
+const SPARE_BYTES: usize = 16 << 20;
 
 impl<D: Ticket> Producer<D> {
     /// The position of a topic; it is asked for from now on.
