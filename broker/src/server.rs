@@ -213,6 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             host: self.host.clone(),
             listener: self.session.entry.listener,
             principal: self.session.principal.clone(),
+            by_token: self.session.by_token,
         }
     }
 

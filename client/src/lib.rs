@@ -58,9 +58,9 @@ pub mod world;
 pub use self::core::group::GroupMetadata;
 pub use admin::{
     Acl, AclFilter, AclOperation, AclPattern, AclPermission, AclResource, Admin, ClusterDescription,
-    CommittedOffset, CreatedTopic, Election, GroupDescription, GroupListing, GroupMember, ListedOffset,
-    NewTopic, Node, OffsetReset, OffsetSpec, PartitionDescription, Reassignment, Results, ScramChange,
-    ScramMechanism, TopicDescription,
+    CommittedOffset, CreatedTopic, DelegationToken, Election, GroupDescription, GroupListing, GroupMember,
+    ListedOffset, NewDelegationToken, NewTopic, Node, OffsetReset, OffsetSpec, PartitionDescription,
+    Reassignment, Results, ScramChange, ScramMechanism, TopicDescription,
 };
 pub use client::Client;
 pub use config::{

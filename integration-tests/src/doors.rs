@@ -6,8 +6,8 @@ use crate::{Failure, ensure, fail};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ottla::{
-    Acl, AclFilter, AclOperation, AclResource, ClientBuilder, ErrorKind, NewTopic, Payload, Sasl,
-    ScramChange, ScramMechanism, SecurityProtocol, Tls, Token,
+    Acl, AclFilter, AclOperation, AclResource, ClientBuilder, ErrorKind, NewDelegationToken, NewTopic,
+    Payload, Sasl, ScramChange, ScramMechanism, SecurityProtocol, Tls, Token,
 };
 use ottla_broker::TestBroker;
 use ottla_protocol::error_code::ErrorCode;
@@ -181,14 +181,14 @@ pub async fn check_access(bootstrap: &str, login: &str, name: &str) -> Result<()
         .alter_user_scram_credentials([ScramChange::set(name, ScramMechanism::Sha256, PASSWORD)])
         .await
         .all()?;
-    let known = admin.describe_user_scram_credentials(&[name]).await?.take(name)?;
-    ensure!(known == [(ScramMechanism::Sha256, 4_096)].into(), "{name} has {known:?}");
     let user = ottla::Client::builder().bootstrap(login).sasl(Sasl::scram_sha_256(name, PASSWORD));
     let user = user.security_protocol(SecurityProtocol::SaslPlaintext);
     let user = user.build()?;
     let theirs = user.admin().with_deadline(REFUSED_WITHIN);
     // A credential is not known everywhere at once.
     eventually(async || theirs.describe_cluster().await.map(|_| ())).await?;
+    let known = admin.describe_user_scram_credentials(&[name]).await?.take(name)?;
+    ensure!(known == [(ScramMechanism::Sha256, 4_096)].into(), "{name} has {known:?}");
     let send = async || {
         let producer = user.producer().build()?;
         producer.topic(&topic).send(Payload::value(b"v")).await.map(|_| ())
@@ -224,6 +224,61 @@ pub async fn check_access(bootstrap: &str, login: &str, name: &str) -> Result<()
     ensure!(deleted == expected, "deleted were {deleted:?}");
     ensure!(admin.describe_acls(&of_name).await?.is_empty(), "deleted rules are still there");
     admin.alter_user_scram_credentials([ScramChange::delete(name, ScramMechanism::Sha256)]).await.all()?;
+    Ok(())
+}
+
+/// Makes a delegation token, logs in by it, renews it and ends it (KIP-48). `login` is where SCRAM is asked for.
+pub async fn check_tokens(login: &str) -> Result<(), Failure> {
+    let enter = |sasl| {
+        let client = ottla::Client::builder().bootstrap(login).sasl(sasl);
+        let client = client.security_protocol(SecurityProtocol::SaslPlaintext).build()?;
+        Ok::<_, Failure>(client.admin().with_deadline(REFUSED_WITHIN))
+    };
+    let admin = enter(Sasl::scram_sha_256(USER, PASSWORD))?;
+    let max_lifetime = Some(Duration::from_secs(3_600));
+    let renewers = vec!["User:carol".to_string()];
+    let new = NewDelegationToken { renewers, max_lifetime, ..NewDelegationToken::default() };
+    let token = admin.create_delegation_token(&new).await?;
+    ensure!(token.owner == format!("User:{USER}") && token.requester == token.owner, "of whom is {token:?}");
+    ensure!(token.max_ms - token.issued_ms == 3_600_000 && token.expires_ms == token.max_ms, "{token:?}");
+    let by_token = enter(token.sasl())?;
+    // A token is not known everywhere at once.
+    eventually(async || by_token.describe_cluster().await.map(|_| ())).await?;
+    let described = admin.describe_delegation_tokens(Some(&[&*token.owner])).await?;
+    ensure!(described.iter().any(|it| it.id == token.id && it.renewers == token.renewers), "{described:?}");
+    let code = |result: ottla::Result<()>| result.err().and_then(|error| error.code());
+    let again = by_token.create_delegation_token(&new).await.map(|_| ());
+    let again = code(again);
+    ensure!(
+        again == Some(ErrorCode::DELEGATION_TOKEN_REQUEST_NOT_ALLOWED),
+        "a token makes a token: {again:?}"
+    );
+    let soon = admin.renew_delegation_token(&token, Some(Duration::from_secs(60))).await?;
+    ensure!(soon < token.expires_ms, "it was to expire earlier");
+    let late = admin.renew_delegation_token(&token, Some(Duration::from_secs(86_400))).await?;
+    ensure!(late == token.max_ms, "it was renewed beyond its end");
+    admin.expire_delegation_token(&token, None).await?;
+    let end = Instant::now() + REFUSED_WITHIN;
+    while admin.describe_delegation_tokens(None).await?.iter().any(|it| it.id == token.id) {
+        ensure!(Instant::now() < end, "a token that was ended is still there");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let gone = admin.renew_delegation_token(&token, None).await;
+    ensure!(
+        code(gone.clone().map(|_| ())) == Some(ErrorCode::DELEGATION_TOKEN_NOT_FOUND),
+        "a token that was ended is renewed: {gone:?}"
+    );
+    until_no_login(async || enter(token.sasl())?.describe_cluster().await.map(|_| ()).map_err(Failure::from))
+        .await
+}
+
+/// Tries until nobody is let in any more.
+async fn until_no_login(attempt: impl AsyncFn() -> Result<(), Failure>) -> Result<(), Failure> {
+    let end = Instant::now() + REFUSED_WITHIN;
+    while attempt().await.is_ok() {
+        ensure!(Instant::now() < end, "a token that was ended still logs in");
+        sleep(Duration::from_millis(100)).await;
+    }
     Ok(())
 }
 
@@ -332,6 +387,9 @@ pub fn properties(doors: &[Door], acl: bool, certificates: &Path) -> String {
             set(&format!("{key}.sasl.jaas.config"), &module);
             set(&format!("{key}.connections.max.reauth.ms"), &SESSION_MS.to_string());
         }
+    }
+    if listeners.iter().any(|listener| listener.starts_with("sasl")) {
+        set("delegation.token.secret.key", "known to the nodes alone");
     }
     if acl {
         set("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer");

@@ -433,6 +433,8 @@ async fn every_door_of_the_bundled_broker_opens_to_those_who_may_come_in() {
     }
     let checked = doors::check_access(&broker.bootstrap(), &bootstrap, "bob").await;
     assert!(checked.is_ok(), "{}", checked.unwrap_err());
+    let checked = doors::check_tokens(&bootstrap).await;
+    assert!(checked.is_ok(), "{}", checked.unwrap_err());
     std::fs::remove_dir_all(certificates).unwrap();
 }
 

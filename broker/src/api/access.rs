@@ -66,6 +66,12 @@ impl Authorizer {
         self.check(caller, Kind::TransactionalId, id, operation)
     }
 
+    /// Whether somebody may do this with the tokens of a user (KIP-373).
+    pub(super) fn check_tokens(&self, caller: &Caller, owner: &str, operation: Operation) -> Checked {
+        let checked = self.check(caller, Kind::User, owner, operation);
+        checked.map_err(|_| ErrorCode::DELEGATION_TOKEN_AUTHORIZATION_FAILED)
+    }
+
     /// Whether a request is to be looked at at all.
     pub(super) fn gate(&self, caller: &Caller, call: &Call) -> Checked {
         use Operation::{Alter, ClusterAction, Delete, Describe, Read, Write};

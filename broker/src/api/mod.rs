@@ -13,6 +13,7 @@ pub(crate) mod cluster;
 pub(crate) mod commits;
 pub(crate) mod configs;
 pub(crate) mod consumer_groups;
+pub(crate) mod delegation;
 pub(crate) mod elections;
 pub(crate) mod fetch;
 pub(crate) mod groups;
@@ -56,6 +57,8 @@ pub(crate) struct Caller {
     pub(crate) listener: usize,
     /// Who it is: `User:alice`.
     pub(crate) principal: Str,
+    /// Whether it has shown a delegation token for that.
+    pub(crate) by_token: bool,
 }
 
 /// A request that can be refused as a whole: what its answer looks like when everything in it failed.
@@ -176,6 +179,10 @@ apis! {
     DescribeAcls(DescribeAclsRequest): DescribeAclsRequest, 1..=3 => DescribeAclsResponse, describe_acls;
     CreateAcls(CreateAclsRequest): CreateAclsRequest, 1..=3 => CreateAclsResponse, create_acls;
     DeleteAcls(DeleteAclsRequest): DeleteAclsRequest, 1..=3 => DeleteAclsResponse, delete_acls;
+    CreateDelegationToken(CreateDelegationTokenRequest): CreateDelegationTokenRequest, 1..=3 => CreateDelegationTokenResponse, create_delegation_token;
+    RenewDelegationToken(RenewDelegationTokenRequest): RenewDelegationTokenRequest, 1..=2 => RenewDelegationTokenResponse, renew_delegation_token;
+    ExpireDelegationToken(ExpireDelegationTokenRequest): ExpireDelegationTokenRequest, 1..=2 => ExpireDelegationTokenResponse, expire_delegation_token;
+    DescribeDelegationToken(DescribeDelegationTokenRequest): DescribeDelegationTokenRequest, 1..=3 => DescribeDelegationTokenResponse, describe_delegation_token;
     DescribeUserScramCredentials(DescribeUserScramCredentialsRequest): DescribeUserScramCredentialsRequest, 0..=0 => DescribeUserScramCredentialsResponse, describe_user_scram_credentials;
     AlterUserScramCredentials(AlterUserScramCredentialsRequest): AlterUserScramCredentialsRequest, 0..=0 => AlterUserScramCredentialsResponse, alter_user_scram_credentials;
     DescribeLogDirs(DescribeLogDirsRequest): DescribeLogDirsRequest, 1..=5 => DescribeLogDirsResponse, describe_log_dirs;

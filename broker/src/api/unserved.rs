@@ -34,10 +34,6 @@ macro_rules! refusals {
 
 refusals! {
     DescribeClientQuotasRequest => DescribeClientQuotasResponse,
-    CreateDelegationTokenRequest => CreateDelegationTokenResponse,
-    RenewDelegationTokenRequest => RenewDelegationTokenResponse,
-    ExpireDelegationTokenRequest => ExpireDelegationTokenResponse,
-    DescribeDelegationTokenRequest => DescribeDelegationTokenResponse,
     DescribeQuorumRequest => DescribeQuorumResponse,
     UpdateFeaturesRequest => UpdateFeaturesResponse,
     UnregisterBrokerRequest => UnregisterBrokerResponse,

@@ -26,6 +26,7 @@ pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod stability;
 pub(crate) mod timers;
+pub(crate) mod tokens;
 pub(crate) mod topics;
 pub(crate) mod transactions;
 pub(crate) mod users;
@@ -52,6 +53,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Instant;
 use timers::Timers;
+use tokens::Tokens;
 use topics::{Partition, Readable, Topic, Topics};
 use transactions::Transactions;
 use users::Users;
@@ -101,6 +103,7 @@ impl Node {
 
 /// What came of a request.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a request, and matched at once")]
 pub(crate) enum Handled {
     Answer(Answer),
     /// The answer comes later, under this ticket.
@@ -142,6 +145,7 @@ pub(crate) struct Cluster {
     pub(crate) features_epoch: i64,
     pub(crate) users: Users,
     pub(crate) access: Authorizer,
+    pub(crate) tokens: Tokens,
     pub(crate) faults: crate::faults::Faults,
 }
 
@@ -172,6 +176,7 @@ impl Cluster {
             features_epoch: 0,
             users: Users::default(),
             access,
+            tokens: Tokens::default(),
             faults: crate::faults::Faults::default(),
         }
     }

@@ -167,3 +167,189 @@ fn lifetime(proven: &Proven, at_most: Option<Duration>, wall_ms: i64) -> Option<
         (left, most) => left.or(most),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::users::{Credential, Hash};
+    use crate::security::exchange::Known;
+    use crate::security::{Scope, sasl};
+    use base64::Engine;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Knows alice, whose password is secret, and no clock but zero.
+    struct Alice;
+
+    impl Book for Alice {
+        fn credential(&self, name: &str, hash: Hash, is_token: bool) -> Option<Known> {
+            let credential = Credential::of_password(hash, b"secret", b"salt".to_vec());
+            (name == "alice" && !is_token).then(|| Known { credential, name: name.into(), ends_ms: None })
+        }
+
+        fn nonce(&self) -> Option<String> {
+            Some("theirs".into())
+        }
+
+        fn wall_ms(&self) -> i64 {
+            0
+        }
+    }
+
+    fn session(reauth_ms: &str) -> Session {
+        let settings = [
+            ("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,OAUTHBEARER"),
+            ("connections.max.reauth.ms", reauth_ms),
+            ("sasl.jaas.config", "Module required user_alice=secret user_bob=secret unsecuredLogin=yes;"),
+        ];
+        let given = settings.map(|(name, value)| (name.to_string(), value.to_string())).into();
+        let sasl = sasl::Sasl::new(Scope { given: &given, listener: "SASL_PLAINTEXT" }, &[]).unwrap();
+        Session::new(Entry { sasl: Some(Arc::new(sasl)), ..Entry::default() })
+    }
+
+    fn plain(user: &str, password: &str) -> Vec<u8> {
+        format!("\0{user}\0{password}").into_bytes()
+    }
+
+    fn log_in(
+        session: &mut Session,
+        mechanism: &str,
+        message: &[u8],
+        now: Instant,
+    ) -> Result<Duration, String> {
+        assert_eq!(session.admit(ApiKey::SASL_HANDSHAKE, now), Admission::Login);
+        assert!(session.handshake(mechanism, Framing::Request, now));
+        assert_eq!(session.admit(ApiKey::SASL_AUTHENTICATE, now), Admission::Login);
+        match session.authenticate(&Alice, message, now)? {
+            Progress::Done(_, lifetime) => Ok(lifetime),
+            Progress::Challenge(challenge) => Err(String::from_utf8(challenge).unwrap()),
+        }
+    }
+
+    /// SEC18.
+    #[test]
+    fn nothing_is_answered_before_a_login_but_what_leads_to_it() {
+        let (mut session, now) = (session("0"), Instant::now());
+        assert_eq!(session.admit(ApiKey::API_VERSIONS, now), Admission::Free);
+        for key in [ApiKey::METADATA, ApiKey::PRODUCE, ApiKey::SASL_AUTHENTICATE] {
+            assert!(matches!(session.admit(key, now), Admission::Shut(_)), "{key}");
+        }
+        assert!(!session.handshake("SCRAM-SHA-512", Framing::Request, now), "it is not offered");
+        assert!(session.handshake("PLAIN", Framing::Request, now));
+        for key in [ApiKey::API_VERSIONS, ApiKey::METADATA, ApiKey::SASL_HANDSHAKE] {
+            assert_eq!(session.admit(key, now), Admission::Illegal, "{key}");
+        }
+        assert!(session.request_bytes_max() <= 524_288);
+        assert!(session.authenticate(&Alice, &plain("alice", "secret"), now).is_ok());
+        assert_eq!(&*session.principal, "User:alice");
+        assert_eq!(session.admit(ApiKey::METADATA, now), Admission::Free);
+        // Without sessions that end there is no second login.
+        assert_eq!(session.admit(ApiKey::SASL_HANDSHAKE, now + SECOND), Admission::Free);
+    }
+
+    #[test]
+    fn a_session_ends_unless_the_same_one_logs_in_again() {
+        let (mut session, start) = (session("10000"), Instant::now());
+        let lifetime = log_in(&mut session, "PLAIN", &plain("alice", "secret"), start);
+        assert_eq!(lifetime, Ok(10 * SECOND));
+        assert_eq!(session.admit(ApiKey::FETCH, start + 9 * SECOND), Admission::Free);
+        let late = start + 10 * SECOND;
+        assert_eq!(session.admit(ApiKey::FETCH, late), Admission::Shut("the session has expired"));
+        assert_eq!(log_in(&mut session, "PLAIN", &plain("alice", "secret"), late), Ok(10 * SECOND));
+        assert_eq!(session.admit(ApiKey::FETCH, late), Admission::Free);
+        // At most once a second; the request is then answered as any that does not belong here.
+        assert_eq!(session.admit(ApiKey::SASL_HANDSHAKE, late + SECOND / 2), Admission::Free);
+        let changed = log_in(&mut session, "PLAIN", &plain("bob", "secret"), late + SECOND);
+        assert!(changed.is_err_and(|reason| reason.contains("principals")));
+    }
+
+    #[test]
+    fn nobody_changes_the_mechanism_of_a_session() {
+        let (mut session, start) = (session("10000"), Instant::now());
+        log_in(&mut session, "PLAIN", &plain("alice", "secret"), start).unwrap();
+        let changed = log_in(&mut session, "SCRAM-SHA-256", b"n,,n=alice,r=mine", start + SECOND);
+        assert!(changed.is_err_and(|reason| reason.contains("mechanism")));
+    }
+
+    #[test]
+    fn a_session_by_a_token_ends_with_it() {
+        let token = |seconds: i64| {
+            let claims = format!(r#"{{"sub":"alice","exp":{seconds}}}"#);
+            let [header, claims] = [r#"{"alg":"none"}"#, &claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+            format!("n,,\x01auth=Bearer {header}.{claims}.\x01\x01").into_bytes()
+        };
+        let now = Instant::now();
+        for (reauth, seconds, expected) in [("0", 60, 60), ("10000", 60, 10), ("10000", 5, 5)] {
+            let lifetime = log_in(&mut session(reauth), "OAUTHBEARER", &token(seconds), now);
+            assert_eq!(lifetime, Ok(expected * SECOND), "{reauth} {seconds}");
+        }
+        // What has expired is refused in two steps, so that the client can be told why.
+        let mut session = session("0");
+        let challenge = log_in(&mut session, "OAUTHBEARER", &token(-31), now).unwrap_err();
+        assert_eq!(challenge, r#"{"status":"invalid_token"}"#);
+        assert!(
+            session.authenticate(&Alice, b"\x01", now).is_err_and(|reason| reason.contains("invalid_token"))
+        );
+        assert!(matches!(session.admit(ApiKey::METADATA, now), Admission::Illegal));
+    }
+
+    /// SEC8: the broker's side.
+    #[test]
+    fn scram_believes_whoever_knows_the_password_and_continues_our_nonce() {
+        let attempt = |password: &str, nonce: &str, binding: &str| {
+            let (mut session, now) = (session("0"), Instant::now());
+            let challenge = log_in(&mut session, "SCRAM-SHA-256", b"n,,n=alice,r=mine", now).unwrap_err();
+            assert_eq!(challenge, "r=minetheirs,s=c2FsdA==,i=4096");
+            let without_proof = format!("c={binding},r={nonce}");
+            let covered = format!("n=alice,r=mine,{challenge},{without_proof}");
+            let mut salted = [0; 32];
+            pbkdf2::pbkdf2_hmac::<sha2::Sha256>(password.as_bytes(), b"salt", 4096, &mut salted);
+            let client_key = Hash::Sha256.keyed(&salted, b"Client Key");
+            let signature = Hash::Sha256.keyed(&Hash::Sha256.digest(&client_key), covered.as_bytes());
+            let proof: Vec<u8> = client_key.iter().zip(&signature).map(|(key, sign)| key ^ sign).collect();
+            let last = format!("{without_proof},p={}", STANDARD.encode(proof));
+            let server_key = Hash::Sha256.keyed(&salted, b"Server Key");
+            let expected = STANDARD.encode(Hash::Sha256.keyed(&server_key, covered.as_bytes()));
+            match session.authenticate(&Alice, last.as_bytes(), now) {
+                Ok(Progress::Done(bytes, _)) => bytes == format!("v={expected}").as_bytes(),
+                Ok(Progress::Challenge(_)) => panic!("there is nothing more to ask"),
+                Err(_) => false,
+            }
+        };
+        assert!(attempt("secret", "minetheirs", "biws"));
+        assert!(!attempt("wrong", "minetheirs", "biws"));
+        assert!(!attempt("secret", "mine", "biws"), "a nonce without our part is one that was seen before");
+        assert!(!attempt("secret", "minetheirs2", "biws"));
+        assert!(!attempt("secret", "minetheirs", "eSws"), "another binding than the first message said");
+    }
+
+    #[test]
+    fn what_is_no_message_of_a_mechanism_is_refused() {
+        let now = Instant::now();
+        for (mechanism, message) in [
+            ("PLAIN", &b""[..]),
+            ("PLAIN", b"alice"),
+            ("PLAIN", b"\0alice\0"),
+            ("PLAIN", b"\0\0secret"),
+            ("PLAIN", b"\0nobody\0secret"),
+            ("PLAIN", b"bob\0alice\0secret"),
+            ("PLAIN", b"\0alice\0secret\0more"),
+            ("PLAIN", b"\0ali\xffce\0secret"),
+            ("SCRAM-SHA-256", b""),
+            ("SCRAM-SHA-256", b"n,,n=nobody,r=mine"),
+            ("SCRAM-SHA-256", b"p=tls-unique,,n=alice,r=mine"),
+            ("SCRAM-SHA-256", b"n,a=bob,n=alice,r=mine"),
+            ("SCRAM-SHA-256", b"n,,n=alice,r="),
+            ("SCRAM-SHA-256", b"n,,n=ali=ce,r=mine"),
+            ("SCRAM-SHA-256", b"n,,n=alice,r=mine,tokenauth=true"),
+            ("OAUTHBEARER", b""),
+            ("OAUTHBEARER", b"n,,\x01auth=Basic x\x01\x01"),
+            ("OAUTHBEARER", b"y,,\x01auth=Bearer x\x01\x01"),
+        ] {
+            let refusal = log_in(&mut session("0"), mechanism, message, now).unwrap_err();
+            assert!(refusal.starts_with("Authentication failed"), "{mechanism} {message:?}: {refusal}");
+            assert!(!refusal.contains("secret"), "{refusal}");
+        }
+    }
+}

@@ -225,3 +225,98 @@ mod signature {
         }
     }
 }
+
+#[cfg(feature = "tls")]
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ring::rand::SystemRandom;
+    use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+
+    const NOW_MS: i64 = 1_000_000;
+
+    fn key() -> EcdsaKeyPair {
+        let random = SystemRandom::new();
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).unwrap()
+    }
+
+    fn signed(key: &EcdsaKeyPair, header: &str, claims: &str) -> String {
+        let covered = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature = key.sign(&SystemRandom::new(), covered.as_bytes()).unwrap();
+        format!("{covered}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn verifier(key: &EcdsaKeyPair) -> Verifier {
+        let point = key.public_key().as_ref();
+        let [x, y] = [&point[1..33], &point[33..]].map(|number| URL_SAFE_NO_PAD.encode(number));
+        let set = format!(r#"{{"keys":[{{"kty":"EC","crv":"P-256","kid":"k","x":"{x}","y":"{y}"}}]}}"#);
+        let file = std::env::temp_dir().join(format!("ottla-jwks-{}-{}", std::process::id(), x));
+        std::fs::write(&file, set).unwrap();
+        let settings = [
+            (JWKS, format!("file://{}", file.display())),
+            ("sasl.oauthbearer.expected.issuer", "us".to_string()),
+            ("sasl.oauthbearer.expected.audience", "kafka,other".to_string()),
+        ];
+        let given = settings.map(|(name, value)| (name.to_string(), value)).into();
+        let verifier = Verifier::new(Scope { given: &given, listener: "L" }, &BTreeMap::new()).unwrap();
+        std::fs::remove_file(file).unwrap();
+        verifier
+    }
+
+    const HEADER: &str = r#"{"alg":"ES256","kid":"k"}"#;
+    const CLAIMS: &str = r#"{"sub":"alice","iss":"us","aud":["x","kafka"],"exp":1060,"iat":1000}"#;
+
+    #[test]
+    fn a_token_of_ours_says_who_it_is_for_and_until_when() {
+        let key = key();
+        let proven = verifier(&key).verify(&signed(&key, HEADER, CLAIMS), NOW_MS).unwrap();
+        assert_eq!((&*proven.name, proven.ends_ms), ("alice", Some(1_060_000)));
+    }
+
+    /// SEC9: it is believed when everything was checked.
+    #[test]
+    fn a_token_that_lacks_anything_is_refused() {
+        let (ours, other) = (key(), key());
+        let verifier = verifier(&ours);
+        let refused = |token: &str| verifier.verify(token, NOW_MS).unwrap_err();
+        let with = |from: &str, to: &str| signed(&ours, HEADER, &CLAIMS.replace(from, to));
+        assert_eq!(refused(&with("1060", "969")), "it has expired");
+        assert!(verifier.verify(&with("1060", "971"), NOW_MS).is_ok(), "clocks may differ by 30 s");
+        assert_eq!(refused(&with("1000", "1031")), "it is not valid yet");
+        assert_eq!(refused(&with("\"us\"", "\"them\"")), "it is of another issuer");
+        assert_eq!(refused(&with("\"kafka\"", "\"y\"")), "it is for another audience");
+        assert_eq!(refused(&with("\"sub\"", "\"name\"")), "it does not say who it is for");
+        assert_eq!(refused(&with("\"exp\"", "\"end\"")), "it does not say when it expires");
+        assert_eq!(refused(&with("1060", "\"never\"")), "a time of it is no number");
+        let unsigned = "none of our keys has signed it";
+        assert_eq!(refused(&signed(&other, HEADER, CLAIMS)), unsigned);
+        assert_eq!(refused(&signed(&ours, &HEADER.replace("\"k\"", "\"q\""), CLAIMS)), unsigned);
+        for algorithm in ["none", "HS256", "RS256", "ES384"] {
+            assert_eq!(refused(&signed(&ours, &HEADER.replace("ES256", algorithm), CLAIMS)), unsigned);
+        }
+        let token = signed(&ours, HEADER, CLAIMS);
+        let (covered, _) = token.rsplit_once('.').unwrap();
+        assert_eq!(refused(&format!("{covered}.")), unsigned);
+        let forged = token.replacen('.', &format!(".{}", URL_SAFE_NO_PAD.encode(" ")), 1);
+        assert!(verifier.verify(&forged, NOW_MS).is_err());
+        for junk in ["", ".", "..", "a.b.c", "e30.e30.", "!.!.!"] {
+            assert!(verifier.verify(junk, NOW_MS).is_err(), "{junk}");
+        }
+    }
+
+    #[test]
+    fn oauth_is_not_offered_by_mistake() {
+        let new = |url: &str, option: &str| {
+            let given = [(JWKS.to_string(), url.to_string())].into();
+            let options = [(option.to_string(), String::new())].into();
+            Verifier::new(Scope { given: &given, listener: "L" }, &options)
+                .map(|_| ())
+                .map_err(|it| it.to_string())
+        };
+        assert!(new("", "").unwrap_err().contains("believes everybody"));
+        assert!(new("https://issuer/keys", "").unwrap_err().contains("fetches nothing"));
+        assert!(new("file:///nowhere/at/all", "").unwrap_err().contains("a file with keys"));
+        assert_eq!(new("", "unsecuredLoginStringClaim_sub"), Ok(()));
+    }
+}

@@ -6,11 +6,11 @@
 use super::{After, Connection, Ended};
 use crate::api::Answer;
 use crate::broker::Shared;
-use crate::core::users::Hash;
+use crate::core::users::{Credential, Hash};
 use crate::security::exchange::{Book, Known};
 use crate::security::session::{Framing, Progress};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use bytes::Bytes;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::frame::RequestHeader;
@@ -32,7 +32,7 @@ pub(super) fn now() -> Instant {
 impl Book for Shared {
     fn credential(&self, name: &str, hash: Hash, is_token: bool) -> Option<Known> {
         if is_token {
-            return None;
+            return self.by_token(name, hash);
         }
         let credential = self.with(|cluster, _| cluster.users.get(name, hash).cloned())?;
         Some(Known { credential, name: name.to_string(), ends_ms: None })
@@ -46,6 +46,19 @@ impl Book for Shared {
 
     fn wall_ms(&self) -> i64 {
         self.world.wall_ms()
+    }
+}
+
+impl Shared {
+    /// What logs in by a delegation token: its HMAC is the password, its owner whoever comes in.
+    fn by_token(&self, id: &str, hash: Hash) -> Option<Known> {
+        let token = self.with(|cluster, now| cluster.tokens.get(id, now.wall_ms).cloned())?;
+        let password = STANDARD.encode(&token.hmac);
+        let mut salt = [0; NONCE_BYTES];
+        getrandom::fill(&mut salt).ok()?;
+        let credential = Credential::of_password(hash, password.as_bytes(), salt.to_vec());
+        let name = token.owner.strip_prefix("User:")?.to_string();
+        Some(Known { credential, name, ends_ms: Some(token.expires_ms) })
     }
 }
 

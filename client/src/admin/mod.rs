@@ -17,6 +17,7 @@ mod placement;
 mod records;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod topics;
 mod users;
 
@@ -41,6 +42,7 @@ pub use commits::{CommittedOffset, OffsetReset};
 pub use groups::{GroupDescription, GroupListing, GroupMember};
 pub use offsets::{ListedOffset, OffsetSpec};
 pub use placement::{Election, Reassignment};
+pub use tokens::{DelegationToken, NewDelegationToken};
 pub use topics::{CreatedTopic, NewTopic, PartitionDescription, TopicDescription};
 pub use users::{ScramChange, ScramMechanism};
 

@@ -12,10 +12,11 @@ use ottla_protocol::api::Request;
 use ottla_protocol::error_code::ErrorCode;
 use ottla_protocol::messages::{
     AlterPartitionReassignmentsResponse, AlterUserScramCredentialsResponse, CreateAclsResponse,
-    CreateTopicsResponse, DeleteAclsResponse, DeleteRecordsResponse, DeleteTopicsResponse,
-    DescribeAclsResponse, DescribeGroupsResponse, DescribeUserScramCredentialsResponse, ElectLeadersResponse,
+    CreateDelegationTokenResponse, CreateTopicsResponse, DeleteAclsResponse, DeleteRecordsResponse,
+    DeleteTopicsResponse, DescribeAclsResponse, DescribeDelegationTokenResponse, DescribeGroupsResponse,
+    DescribeUserScramCredentialsResponse, ElectLeadersResponse, ExpireDelegationTokenResponse,
     FindCoordinatorResponse, ListGroupsResponse, ListOffsetsResponse, ListPartitionReassignmentsResponse,
-    MetadataResponse, OffsetCommitResponse, OffsetFetchResponse,
+    MetadataResponse, OffsetCommitResponse, OffsetFetchResponse, RenewDelegationTokenResponse,
 };
 use ottla_protocol::wire::Str;
 use parking_lot::Mutex;
@@ -85,6 +86,7 @@ macro_rules! throttle {
 }
 
 throttle! {
+    CreateDelegationTokenResponse DescribeDelegationTokenResponse ExpireDelegationTokenResponse RenewDelegationTokenResponse
     AlterUserScramCredentialsResponse CreateAclsResponse DeleteAclsResponse DescribeAclsResponse DescribeUserScramCredentialsResponse
     CreateTopicsResponse DeleteRecordsResponse DeleteTopicsResponse DescribeGroupsResponse FindCoordinatorResponse ListGroupsResponse
     ListOffsetsResponse MetadataResponse OffsetCommitResponse OffsetFetchResponse

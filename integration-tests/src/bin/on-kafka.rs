@@ -162,6 +162,11 @@ async fn run_scenarios(cluster: Arc<KafkaCluster>, options: &Options) -> Result<
             tell(&format!("refused: {what}"), started, doors::check_false_login(&bootstrap, sasl).await);
         }
     }
+    if options.settings.sasl {
+        let login = cluster.bootstrap_at(Door::Login(Mechanism::Scram256, false));
+        let (started, checked) = (Instant::now(), doors::check_tokens(&login).await);
+        tell("delegation tokens", started, checked);
+    }
     if options.settings.sasl && options.settings.acl {
         let login = cluster.bootstrap_at(Door::Login(Mechanism::Scram256, false));
         let name = format!("bob-{}", options.seed);

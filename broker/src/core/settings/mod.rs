@@ -229,7 +229,7 @@ impl Settings {
             "log.cleaner.enable" => self.cleaner_enabled = value == "true",
             _ => {
                 self.group.apply(name, value, time(), size());
-                self.access.apply(name, value);
+                self.access.apply(name, value, time());
             }
         }
     }

@@ -5,6 +5,7 @@
 
 use super::value::Kind;
 use ottla_protocol::wire::Str;
+use std::time::Duration;
 
 pub(super) type Row = (&'static str, Kind, &'static str);
 
@@ -22,6 +23,9 @@ pub(super) const HONOURED: &[Row] = &[
     ("connection.failed.authentication.delay.ms", Kind::Int(0, i32::MAX), "100"),
     ("connections.max.reauth.ms", MS, "0"),
     ("controller.listener.names", ANY, ""),
+    ("delegation.token.expiry.time.ms", Kind::Long(1, i64::MAX), "86400000"),
+    ("delegation.token.max.lifetime.ms", Kind::Long(1, i64::MAX), "604800000"),
+    ("delegation.token.secret.key", Kind::Password, ""),
     ("listener.security.protocol.map", ANY, ""),
     ("listeners", ANY, ""),
     ("sasl.enabled.mechanisms", MECHANISMS, ""),
@@ -58,7 +62,7 @@ pub(super) fn unscoped(name: &str) -> &str {
 }
 
 /// What the machine knows of access.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct AccessSettings {
     /// Whether anybody is asked what he may do.
     pub(crate) authorizer: bool,
@@ -66,10 +70,46 @@ pub(crate) struct AccessSettings {
     pub(crate) super_users: Vec<Str>,
     /// What nobody has made a rule for is free.
     pub(crate) free_without_rules: bool,
+    pub(crate) tokens: TokenSettings,
+}
+
+/// How long delegation tokens live.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct TokenSettings {
+    /// Without it there are no tokens.
+    pub(crate) secret: Option<String>,
+    pub(crate) lifetime_max: Duration,
+    pub(crate) expiry: Duration,
+}
+
+impl std::fmt::Debug for AccessSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessSettings")
+            .field("authorizer", &self.authorizer)
+            .field("super_users", &self.super_users)
+            .field("free_without_rules", &self.free_without_rules)
+            .field("tokens", &(self.tokens.lifetime_max, self.tokens.expiry))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for AccessSettings {
+    fn default() -> Self {
+        Self {
+            authorizer: false,
+            super_users: Vec::new(),
+            free_without_rules: false,
+            tokens: TokenSettings {
+                secret: None,
+                lifetime_max: Duration::from_secs(7 * 24 * 3600),
+                expiry: Duration::from_secs(24 * 3600),
+            },
+        }
+    }
 }
 
 impl AccessSettings {
-    pub(super) fn apply(&mut self, name: &str, value: &str) {
+    pub(super) fn apply(&mut self, name: &str, value: &str, time: Duration) {
         match name {
             "authorizer.class.name" => self.authorizer = !value.is_empty(),
             "super.users" => {
@@ -77,6 +117,11 @@ impl AccessSettings {
                 self.super_users = users.map(Str::from).collect();
             }
             "allow.everyone.if.no.acl.found" => self.free_without_rules = value == "true",
+            "delegation.token.secret.key" => {
+                self.tokens.secret = Some(value.to_string()).filter(|secret| !secret.is_empty());
+            }
+            "delegation.token.max.lifetime.ms" => self.tokens.lifetime_max = time,
+            "delegation.token.expiry.time.ms" => self.tokens.expiry = time,
             _ => {}
         }
     }

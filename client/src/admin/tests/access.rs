@@ -4,7 +4,9 @@ use ottla_broker::Broker;
 use ottla_protocol::error_code::ErrorCode;
 
 use super::{Cluster, check_error};
-use crate::admin::{Acl, AclFilter, AclOperation, AclResource, ScramChange, ScramMechanism};
+use crate::admin::{
+    Acl, AclFilter, AclOperation, AclResource, NewDelegationToken, ScramChange, ScramMechanism,
+};
 use crate::error::ErrorKind;
 
 const STANDARD: &str = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
@@ -114,4 +116,13 @@ async fn users_of_scram_are_made_described_and_deleted() {
     let mut named = admin.describe_user_scram_credentials(&["alice", "carol"]).await.unwrap();
     assert_eq!(named.take("alice").unwrap(), alice[1..].iter().copied().collect());
     assert_eq!(named.take("carol").unwrap_err().code(), Some(ErrorCode::RESOURCE_NOT_FOUND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_has_a_token_who_has_not_logged_in() {
+    let admin = Cluster::built(Broker::builder().setting("delegation.token.secret.key", "x")).admin();
+    let error = admin.create_delegation_token(&NewDelegationToken::default()).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::DELEGATION_TOKEN_REQUEST_NOT_ALLOWED), "{error}");
+    let error = admin.describe_delegation_tokens(None).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::DELEGATION_TOKEN_REQUEST_NOT_ALLOWED), "{error}");
 }
