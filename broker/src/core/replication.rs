@@ -40,7 +40,10 @@ impl Cluster {
         let is_followed = !partition.standing.followers.is_empty();
         if let Some(leader) = partition.leader.filter(|_| is_followed) {
             let way = |node| links.way(nodes, leader, node);
-            for node in partition.standing.followers.keys().copied().collect::<Vec<_>>() {
+            for at in 0..partition.replicas.len() {
+                let Some(node) = partition.replicas.get(at).copied().filter(|node| *node != leader) else {
+                    continue;
+                };
                 match way(node) {
                     Way::Open => partition.follow(node),
                     Way::Slow(_) if reach == Reach::All => partition.follow(node),
@@ -51,6 +54,9 @@ impl Cluster {
             partition.expand(|node| is_alive(node) && way(node) != Way::Closed);
         }
         partition.advance(settings);
+        if !is_followed && partition.unacknowledged.is_empty() {
+            return;
+        }
         if is_followed {
             self.expect_fetches(now, topic, index, reach);
         }
