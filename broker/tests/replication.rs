@@ -298,3 +298,24 @@ async fn a_coordinator_whose_log_lost_something_knows_what_is_left() {
     broker.start_node(2);
     assert_eq!((broker.coordinator("g"), broker.committed("g")[&("t".to_string(), 0)]), (Some(2), 5));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_whose_marker_is_lost_is_open_again() {
+    let broker = cluster(2, &[("unclean.leader.election.enable", "true")]);
+    broker.transaction_coordinator("x");
+    broker.move_transaction_coordinator("x", 1).unwrap();
+    let mut wire = Wire::connect(&broker, 1);
+    let txn = Txn::new(&mut wire, "x").await;
+    assert_eq!(added(wire.call(3, txn.add("t", &[0])).await), ErrorCode::NONE);
+    assert_eq!(only(wire.call(9, txn.produce("t", 0, &["a"], 0)).await).error_code, ErrorCode::NONE);
+    broker.stop_node(2);
+    assert_eq!(wire.call(3, txn.end(true)).await.error_code, ErrorCode::NONE);
+    assert_eq!(broker.last_stable_offset("t", 0), Some(2));
+    broker.stop_node(1);
+    broker.start_node(2);
+    // Its coordinator has lost the decision too, so that it times out and is aborted.
+    assert_eq!(broker.last_stable_offset("t", 0), Some(0));
+    assert_eq!(broker.transaction("x").unwrap().state, "Ongoing");
+    sleep(ms(61_000)).await;
+    assert_eq!((broker.last_stable_offset("t", 0), texts(broker.committed_log("t", 0))), (Some(2), vec![]));
+}
