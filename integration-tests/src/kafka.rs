@@ -333,7 +333,9 @@ fn free_ports(nodes: u16, doors: &[Door]) -> io::Result<Ports> {
 fn jars(version: &str) -> Result<PathBuf, Failure> {
     let plain = version.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-');
     ensure!(plain && version.starts_with(|c: char| c.is_ascii_digit()), "{version:?} is no version of Kafka");
-    let cache = match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
+    // One that is not absolute does not count, says the standard; it would end up wherever this runs.
+    let named = std::env::var_os("XDG_CACHE_HOME").filter(|cache| Path::new(cache).is_absolute());
+    let cache = match (named, std::env::var_os("HOME")) {
         (Some(cache), _) => PathBuf::from(cache),
         (None, Some(home)) => Path::new(&home).join(".cache"),
         (None, None) => std::env::temp_dir(),
