@@ -3,12 +3,16 @@
 mod doorman;
 
 use std::fmt::{Debug, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorman::Doorman;
 use ottla::{
-    Acks, Client, ClientBuilder, ErrorCode, Header, Interceptor, Payload, Sasl, SecurityProtocol, Token,
+    Acks, Client, ClientBuilder, Deliveries, ErrorCode, Header, Interceptor, Payload, Sasl, SecurityProtocol,
+    Token,
 };
 use ottla_broker::{Fault, TestBroker};
 use ottla_protocol::api::ApiKey;
@@ -396,4 +400,59 @@ fn no_secret_of_a_file_is_in_any_error_or_warning() {
             }
         }
     }
+}
+
+/// A token that nobody has signed, and that ends in a second or two.
+fn short_token(made: &AtomicUsize) -> Result<Token, ottla::TokenError> {
+    made.fetch_add(1, Ordering::Relaxed);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let end = Duration::from_secs(now.as_secs() + 2);
+    let claims = format!(r#"{{"sub":"alice","iat":{},"exp":{}}}"#, now.as_secs(), end.as_secs());
+    let [header, claims] = [r#"{"alg":"none"}"#, &claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+    Ok(Token::new(format!("{header}.{claims}.")).valid_for(end - now))
+}
+
+/// Fault 82 (SEC16): sessions end with their tokens; each is replaced ahead of time, and the connection logs in again amid its
+/// requests.
+#[tokio::test]
+async fn sessions_are_renewed_amid_traffic_and_nobody_notices() {
+    let (heard, _guard) = listen();
+    let module = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
+        unsecuredLoginStringClaim_sub=\"node\";";
+    let broker = TestBroker::builder()
+        .topic("t", 1)
+        .setting("listeners", "SASL_PLAINTEXT://127.0.0.1:0")
+        .setting("sasl.enabled.mechanisms", "OAUTHBEARER")
+        .setting("sasl.jaas.config", module)
+        .setting("connections.max.reauth.ms", "60000");
+    let broker = broker.start().await.expect("a broker");
+    let made = Arc::new(AtomicUsize::new(0));
+    let makes = made.clone();
+    let client = Client::builder()
+        .bootstrap(broker.bootstrap())
+        .sasl(Sasl::oauth_bearer(move || std::future::ready(short_token(&makes))))
+        .security_protocol(SecurityProtocol::SaslPlaintext)
+        .build()
+        .expect("valid settings");
+    let producer = client.producer().linger(Duration::ZERO).build().expect("valid settings");
+    let (topic, mut window, mut sent) = (producer.topic("t"), Deliveries::default(), 0_u32);
+    let renewed = || heard.with(Level::DEBUG, &["lane=Produce", "the session is renewed"]);
+    let start = Instant::now();
+    // Whatever it takes on a loaded machine, to a limit.
+    while renewed() < 3 && start.elapsed() < Duration::from_secs(60) {
+        window.push(topic.enqueue(Payload::value(&sent.to_be_bytes())).await.expect("accepted"));
+        sent += 1;
+        if sent.is_multiple_of(8) {
+            window.next().await.expect("one is out").expect("written");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    while let Some(written) = window.next().await {
+        written.expect("written");
+    }
+    assert!(renewed() >= 3, "{}", heard.all());
+    assert!(made.load(Ordering::Relaxed) >= 3, "a session ends with its token, so each has its own");
+    let log = broker.log("t", 0).expect("a readable log");
+    let values: Vec<_> = log.iter().filter_map(|it| it.value.as_deref()).map(<[u8]>::to_vec).collect();
+    assert_eq!(values, (0..sent).map(|number| number.to_be_bytes().to_vec()).collect::<Vec<_>>());
 }
