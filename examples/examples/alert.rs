@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ottla::format::{Decode, Encode};
+use ottla::format::{Decode, Encode, Encoded, Encoding};
 use ottla::{IsolationLevel, OwnedRecord, Payload, Pipeline, Step, Transaction, When};
 use ottla_examples::payments::{self, Payment};
 use ottla_examples::{Failure, Playground};
@@ -61,10 +61,10 @@ async fn process(
     windows: &mut Windows,
 ) -> Result<(), Failure> {
     let value = record.value().ok_or("a payment without a value")?;
-    let mut payment: Payment = Json.decode(record.topic(), value)?;
+    let mut payment: Payment = Json.decode(Encoded::value(record.topic(), value))?;
     payment.card.replace_range(..12, "************");
     let mut value = Vec::new();
-    Json.encode(masked, &payment, &mut value)?;
+    Json.encode(&payment, &mut Encoding::value(masked, &mut value))?;
     drop(transaction.topic(masked).enqueue(Payload::keyed(payment.shop.as_bytes(), &value)).await?);
 
     let (shop, minute) = (payment.shop, payment.time_ms / 60_000);

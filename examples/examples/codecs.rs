@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use ottla::format::Encode;
+use ottla::format::{Encode, Encoding};
 use ottla::{Compression, Payload};
 use ottla_examples::{Failure, Playground, earthquakes, grouped};
 use ottla_serde::Json;
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Failure> {
         let (start, mut value) = (Instant::now(), Vec::new());
         for event in events.iter().cycle().take(10 * events.len()) {
             value.clear();
-            Json.encode(topic.name(), event, &mut value)?;
+            Json.encode(event, &mut Encoding::value(topic.name(), &mut value))?;
             drop(topic.enqueue(Payload::keyed(event.network.as_bytes(), &value)).await?);
         }
         producer.flush(Duration::from_secs(30)).await?;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla::format::{Decode, Encode};
+use ottla::format::{Decode, Encode, Encoded, Encoding};
 use ottla::{
     Acks, Admin, Client, Compression, Consumer, Control, Deliveries, Header, NewTopic, Payload, Topic, When,
 };
@@ -92,7 +92,7 @@ async fn produce(topic: Topic, events: Vec<Earthquake>, tally: Arc<Tally>) -> Re
     let (mut window, mut value, mut bytes) = (Deliveries::default(), Vec::new(), 0);
     for (number, event) in (0..tally.total()).zip(events.iter().cycle()) {
         value.clear();
-        Json.encode(topic.name(), event, &mut value)?;
+        Json.encode(event, &mut Encoding::value(topic.name(), &mut value))?;
         bytes += value.len() as u64;
         let headers = [Header { key: "number", value: Some(&number.to_be_bytes()) }];
         let keyed = Payload::keyed(event.network.as_bytes(), &value);
@@ -126,7 +126,7 @@ async fn consume(mut consumer: Consumer, tally: Arc<Tally>) -> Result<Networks, 
         let number = record.headers().find(|header| header.key == "number").and_then(|header| header.value);
         let number = u64::from_be_bytes(number.ok_or("a record without a number")?.try_into()?);
         if tally.consume(number) {
-            networks.add(Json.decode(record.topic(), record.value().unwrap_or_default())?);
+            networks.add(Json.decode(Encoded::value(record.topic(), record.value().unwrap_or_default()))?);
         }
     }
     consumer.close(Duration::from_secs(30)).await?;

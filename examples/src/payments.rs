@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ottla::format::Encode;
+use ottla::format::{Encode, Encoding};
 use ottla::{Client, Payload};
 use ottla_serde::Json;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ pub async fn write(client: &Client, topic: &str) -> Result<(), Failure> {
             let francs = if busy { 150 } else { 7 };
             let payment = Payment { shop: shop.into(), card: "5555444433334242".into(), francs, time_ms };
             value.clear();
-            Json.encode(topic.name(), &payment, &mut value)?;
+            Json.encode(&payment, &mut Encoding::value(topic.name(), &mut value))?;
             // The key keeps the payments of a shop in order.
             drop(topic.enqueue(Payload::keyed(shop.as_bytes(), &value)).await?);
         }

@@ -3,23 +3,23 @@
 //! It refuses to widen or narrow: the type that reads must be the type that wrote, because four bytes do not say whether
 //! they are signed. Invariant: only the type's own number of bytes decodes.
 
-use ottla::format::{Decode, Encode, FormatError};
+use ottla::format::{Decode, Encode, Encoded, Encoding, FormatError};
 
 /// Integers, floating-point numbers and booleans, as Java's serializers of the same types write them.
 ///
 /// A boolean is one byte, 0 or 1. Integers order as their bytes do only when they are unsigned.
 ///
 /// ```
-/// use ottla::format::{Decode, Encode};
+/// use ottla::format::{Decode, Encode, Encoded, Encoding};
 /// use ottla_serde::BigEndian;
 ///
 /// let mut out = Vec::new();
-/// BigEndian.encode("counts", &258_i32, &mut out)?;
+/// BigEndian.encode(&258_i32, &mut Encoding::value("counts", &mut out))?;
 /// assert_eq!(out, [0, 0, 1, 2]);
-/// let back: i32 = BigEndian.decode("counts", &out)?;
+/// let back: i32 = BigEndian.decode(Encoded::value("counts", &out))?;
 /// assert_eq!(back, 258);
 ///
-/// let wider: Result<i64, _> = BigEndian.decode("counts", &out);
+/// let wider: Result<i64, _> = BigEndian.decode(Encoded::value("counts", &out));
 /// assert_eq!(wider.unwrap_err().to_string(), "expected 8 bytes for i64, found 4");
 /// # Ok::<(), ottla::format::FormatError>(())
 /// ```
@@ -29,14 +29,14 @@ pub struct BigEndian;
 macro_rules! numbers {
     ($($number:ident)*) => {$(
         impl Encode<$number> for BigEndian {
-            fn encode(&self, _topic: &str, value: &$number, out: &mut Vec<u8>) -> Result<(), FormatError> {
-                out.extend_from_slice(&value.to_be_bytes());
+            fn encode(&self, value: &$number, to: &mut Encoding<'_>) -> Result<(), FormatError> {
+                to.bytes.extend_from_slice(&value.to_be_bytes());
                 Ok(())
             }
         }
 
         impl Decode<$number> for BigEndian {
-            fn decode(&self, _topic: &str, bytes: &[u8]) -> Result<$number, FormatError> {
+            fn decode(&self, Encoded { bytes, .. }: Encoded<'_>) -> Result<$number, FormatError> {
                 match bytes.try_into() {
                     Ok(bytes) => Ok($number::from_be_bytes(bytes)),
                     Err(_) => Err(wrong_length(stringify!($number), size_of::<$number>(), bytes.len())),
@@ -49,14 +49,14 @@ macro_rules! numbers {
 numbers! { i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 }
 
 impl Encode<bool> for BigEndian {
-    fn encode(&self, _topic: &str, value: &bool, out: &mut Vec<u8>) -> Result<(), FormatError> {
-        out.push(u8::from(*value));
+    fn encode(&self, value: &bool, to: &mut Encoding<'_>) -> Result<(), FormatError> {
+        to.bytes.push(u8::from(*value));
         Ok(())
     }
 }
 
 impl Decode<bool> for BigEndian {
-    fn decode(&self, _topic: &str, bytes: &[u8]) -> Result<bool, FormatError> {
+    fn decode(&self, Encoded { bytes, .. }: Encoded<'_>) -> Result<bool, FormatError> {
         match bytes {
             [0] => Ok(false),
             [1] => Ok(true),

@@ -3,17 +3,17 @@
 //! Invariant: encoding and decoding neither fail nor change a byte.
 
 use bytes::Bytes;
-use ottla::format::{Decode, Encode, FormatError};
+use ottla::format::{Decode, Encode, Encoded, Encoding, FormatError};
 
 /// The bytes themselves, for values that are encoded elsewhere, as Java's `ByteArraySerializer` writes them.
 ///
 /// ```
-/// use ottla::format::{Decode, Encode};
+/// use ottla::format::{Decode, Encode, Encoded, Encoding};
 /// use ottla_serde::Raw;
 ///
 /// let mut out = Vec::new();
-/// Raw.encode("images", &[0x89, b'P', b'N', b'G'], &mut out)?;
-/// let back: Vec<u8> = Raw.decode("images", &out)?;
+/// Raw.encode(&[0x89, b'P', b'N', b'G'], &mut Encoding::value("images", &mut out))?;
+/// let back: Vec<u8> = Raw.decode(Encoded::value("images", &out))?;
 /// assert_eq!(back, b"\x89PNG");
 /// # Ok::<(), ottla::format::FormatError>(())
 /// ```
@@ -21,20 +21,20 @@ use ottla::format::{Decode, Encode, FormatError};
 pub struct Raw;
 
 impl<T: AsRef<[u8]> + ?Sized> Encode<T> for Raw {
-    fn encode(&self, _topic: &str, value: &T, out: &mut Vec<u8>) -> Result<(), FormatError> {
-        out.extend_from_slice(value.as_ref());
+    fn encode(&self, value: &T, to: &mut Encoding<'_>) -> Result<(), FormatError> {
+        to.bytes.extend_from_slice(value.as_ref());
         Ok(())
     }
 }
 
 impl Decode<Vec<u8>> for Raw {
-    fn decode(&self, _topic: &str, bytes: &[u8]) -> Result<Vec<u8>, FormatError> {
+    fn decode(&self, Encoded { bytes, .. }: Encoded<'_>) -> Result<Vec<u8>, FormatError> {
         Ok(bytes.to_vec())
     }
 }
 
 impl Decode<Bytes> for Raw {
-    fn decode(&self, _topic: &str, bytes: &[u8]) -> Result<Bytes, FormatError> {
+    fn decode(&self, Encoded { bytes, .. }: Encoded<'_>) -> Result<Bytes, FormatError> {
         Ok(Bytes::copy_from_slice(bytes))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It knows no other charset. Invariant: what decodes, encodes to the same bytes.
 
-use ottla::format::{Decode, Encode, FormatError};
+use ottla::format::{Decode, Encode, Encoded, Encoding, FormatError};
 
 /// Text in UTF-8, as Java's `StringSerializer` writes it by default.
 ///
@@ -10,15 +10,15 @@ use ottla::format::{Decode, Encode, FormatError};
 /// written back differs.)
 ///
 /// ```
-/// use ottla::format::{Decode, Encode};
+/// use ottla::format::{Decode, Encode, Encoded, Encoding};
 /// use ottla_serde::Text;
 ///
 /// let mut out = Vec::new();
-/// Text.encode("cities", "Zürich", &mut out)?;
+/// Text.encode("Zürich", &mut Encoding::value("cities", &mut out))?;
 /// assert_eq!(out, b"Z\xc3\xbcrich");
-/// assert_eq!(Text.decode("cities", &out)?, "Zürich");
+/// assert_eq!(Text.decode(Encoded::value("cities", &out))?, "Zürich");
 ///
-/// let error = Text.decode("cities", b"Z\xfcrich").unwrap_err();
+/// let error = Text.decode(Encoded::value("cities", b"Z\xfcrich")).unwrap_err();
 /// assert_eq!(error.to_string(), "the text is not utf-8 at byte 1");
 /// # Ok::<(), ottla::format::FormatError>(())
 /// ```
@@ -26,14 +26,14 @@ use ottla::format::{Decode, Encode, FormatError};
 pub struct Text;
 
 impl<T: AsRef<str> + ?Sized> Encode<T> for Text {
-    fn encode(&self, _topic: &str, value: &T, out: &mut Vec<u8>) -> Result<(), FormatError> {
-        out.extend_from_slice(value.as_ref().as_bytes());
+    fn encode(&self, value: &T, to: &mut Encoding<'_>) -> Result<(), FormatError> {
+        to.bytes.extend_from_slice(value.as_ref().as_bytes());
         Ok(())
     }
 }
 
 impl Decode<String> for Text {
-    fn decode(&self, _topic: &str, bytes: &[u8]) -> Result<String, FormatError> {
+    fn decode(&self, Encoded { bytes, .. }: Encoded<'_>) -> Result<String, FormatError> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(text.to_owned()),
             Err(error) => {

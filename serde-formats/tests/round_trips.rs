@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use bytes::Bytes;
-use ottla::format::{Decode, Encode, FormatError};
+use ottla::format::{Decode, Encode, Encoded, Encoding, FormatError};
 use ottla_serde::{BigEndian, Json, Raw, Text, UuidText};
 
 fn encoded<T: ?Sized>(format: &impl Encode<T>, value: &T) -> Vec<u8> {
     let mut out = b"before".to_vec();
-    format.encode("t", value, &mut out).expect("the value has an encoding");
+    format.encode(value, &mut Encoding::value("t", &mut out)).expect("the value has an encoding");
     out.strip_prefix(b"before").expect("encoding only appends").to_vec()
 }
 
@@ -23,12 +23,12 @@ fn hexadecimal(bytes: &[u8]) -> String {
 fn check<T: PartialEq + Debug>(format: &(impl Encode<T> + Decode<T>), value: T, expected: &str) {
     let bytes = encoded(format, &value);
     assert_eq!(hexadecimal(&bytes), expected, "{value:?}");
-    assert_eq!(format.decode("t", &bytes).expect("what was encoded decodes"), value);
+    assert_eq!(format.decode(Encoded::value("t", &bytes)).expect("what was encoded decodes"), value);
 }
 
 /// The error for these bytes.
 fn refused<T: Debug>(format: &impl Decode<T>, bytes: &[u8]) -> FormatError {
-    format.decode("t", bytes).expect_err("the bytes are not of the format")
+    format.decode(Encoded::value("t", bytes)).expect_err("the bytes are not of the format")
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn floating_point_numbers_are_those_of_java() {
 fn not_a_number_stays_not_a_number() {
     let bytes = encoded::<f64>(&BigEndian, &f64::NAN);
     assert_eq!(hexadecimal(&bytes), "7ff8000000000000");
-    let back: f64 = BigEndian.decode("t", &bytes).expect("it decodes");
+    let back: f64 = BigEndian.decode(Encoded::value("t", &bytes)).expect("it decodes");
     assert!(back.is_nan());
 }
 
@@ -119,7 +119,9 @@ fn uuids_are_those_of_java() {
     check(&UuidText, 0x550e_8400_e29b_41d4_a716_4466_5544_0000, bytes);
     check(&UuidText, u128::MAX, &hexadecimal(b"ffffffff-ffff-ffff-ffff-ffffffffffff"));
     check(&UuidText, 1, &hexadecimal(b"00000000-0000-0000-0000-000000000001"));
-    let upper = UuidText.decode("t", b"550E8400-E29B-41D4-A716-446655440000").expect("upper case is read");
+    let upper = UuidText
+        .decode(Encoded::value("t", b"550E8400-E29B-41D4-A716-446655440000"))
+        .expect("upper case is read");
     assert_eq!(upper, 0x550e_8400_e29b_41d4_a716_4466_5544_0000);
 }
 
@@ -149,7 +151,7 @@ fn json_round_trips_a_record() {
     let bytes = encoded(&Json, &order);
     let expected = r#"{"id":18446744073709551615,"customer":"Ä \"B\"\n🦦","note":null}"#;
     assert_eq!(std::str::from_utf8(&bytes), Ok(expected));
-    let back: Order = Json.decode("t", &bytes).expect("what was encoded decodes");
+    let back: Order = Json.decode(Encoded::value("t", &bytes)).expect("what was encoded decodes");
     assert_eq!(back, order);
 }
 
@@ -181,7 +183,8 @@ fn json_nested_too_deep_is_refused() {
 #[test]
 fn a_value_that_is_no_json_gives_an_error_with_a_cause() {
     let value = BTreeMap::from([([1, 2], "a pair is no key")]);
-    let error = Json.encode("t", &value, &mut Vec::new()).expect_err("keys must be text");
+    let error =
+        Json.encode(&value, &mut Encoding::value("t", &mut Vec::new())).expect_err("keys must be text");
     assert_eq!(error.to_string(), "the value cannot be written as json");
     assert!(std::error::Error::source(&error).is_some());
 }
@@ -189,6 +192,6 @@ fn a_value_that_is_no_json_gives_an_error_with_a_cause() {
 #[test]
 fn formats_can_be_chosen_at_run_time() {
     let formats: [Box<dyn Decode<String>>; 2] = [Box::new(Text), Box::new(Json)];
-    let decoded = formats.map(|format| format.decode("t", b"\"a\"").expect("it is both"));
+    let decoded = formats.map(|format| format.decode(Encoded::value("t", b"\"a\"")).expect("it is both"));
     assert_eq!(decoded, ["\"a\"", "a"]);
 }

@@ -144,8 +144,14 @@ const FLOORS: &[Floor] = &[
     Floor {
         below: "serde-formats/src/",
         except: &[],
-        tokens: &["ottla_protocol", "ottla_partitioners", "ottla_broker", "tokio"],
+        tokens: &["ottla_protocol", "ottla_partitioners", "ottla_broker"],
         instead: "a format knows the two traits of the client and no more",
+    },
+    Floor {
+        below: "serde-formats/src/",
+        except: &["serde-formats/src/registry/", "serde-formats/src/fake/"],
+        tokens: &["tokio", "reqwest"],
+        instead: "a format never waits: answer with FormatError::later, and let the registry do the asking",
     },
     Floor {
         below: "client/src/",
