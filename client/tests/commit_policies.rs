@@ -64,6 +64,7 @@ async fn a_record_waits_until_the_commits_before_it_are_acknowledged() {
 }
 
 /// Members die one after the other with a record in hand: that one is repeated, and no other.
+/// F1.
 #[tokio::test]
 async fn a_crash_repeats_the_record_in_hand_if_each_one_is_committed() {
     let (_broker, client) = cluster().await;

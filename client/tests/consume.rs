@@ -33,6 +33,7 @@ fn committed(broker: &TestBroker) -> i64 {
     broker.committed("g").values().sum()
 }
 
+/// F13.
 #[tokio::test]
 async fn a_member_reads_everything_once_and_commits_every_nth_record() {
     let (broker, client) = cluster(6).await;
@@ -105,6 +106,7 @@ async fn two_members_share_a_topic() {
     drop(broker);
 }
 
+/// Fault 45, F6.
 #[tokio::test]
 async fn after_a_seek_no_older_record_appears() {
     let (_broker, client) = cluster(1).await;
@@ -140,6 +142,7 @@ async fn a_pause_holds_in_the_middle_of_what_was_fetched_and_loses_nothing() {
     }
 }
 
+/// F1.
 #[tokio::test]
 async fn what_was_fetched_and_not_delivered_is_never_committed() {
     let (broker, client) = cluster(1).await;
@@ -171,6 +174,7 @@ async fn take(consumer: &mut Consumer, count: usize) -> Vec<OwnedRecord> {
     taken
 }
 
+/// Fault 67, F2, F3.
 #[tokio::test]
 async fn the_first_record_that_is_not_acknowledged_holds_the_commit() {
     let (broker, client) = cluster(1).await;
@@ -218,6 +222,7 @@ async fn every_nth_acknowledged_record_sends_a_commit() {
     assert_eq!(committed(&broker), 4, "what is behind an open record is not committed");
 }
 
+/// F6.
 #[tokio::test]
 async fn an_acknowledgement_from_before_a_seek_counts_for_nothing() {
     let (broker, client) = cluster(1).await;
@@ -279,6 +284,7 @@ async fn at_most_once_commits_a_batch_before_it_is_returned() {
 }
 
 /// C1: an aborted transaction that comes by itself has nothing to deliver, and moves nothing past what is still in a batch.
+/// F19.
 #[tokio::test]
 async fn a_chunk_without_records_finishes_nothing_that_is_in_a_batch() {
     let (broker, client) = cluster(1).await;

@@ -69,6 +69,7 @@ async fn what_the_group_gives_and_takes_is_told() {
     two.close(SOON).await.expect("left");
 }
 
+/// Fault 53: its heartbeats go on, and it is `lost`.
 #[tokio::test]
 async fn an_application_is_warned_before_it_is_evicted_and_comes_back() {
     let (_broker, client) = cluster(1).await;

@@ -74,6 +74,7 @@ async fn check_falls_back(trouble: impl FnOnce(&TestBroker)) {
     read(&mut consumer, 5..10).await;
 }
 
+/// Fault 50.
 #[tokio::test]
 async fn a_follower_that_refuses_is_left() {
     for code in [
@@ -92,6 +93,7 @@ async fn a_follower_that_refuses_is_left() {
     }
 }
 
+/// Fault 50.
 #[tokio::test]
 async fn a_follower_that_is_gone_is_left() {
     check_falls_back(|broker| {

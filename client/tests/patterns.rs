@@ -68,6 +68,7 @@ async fn check_topics_come_and_go(builder: ottla::ConsumerBuilder, client: &Clie
     consumer.close(SOON).await.expect("left");
 }
 
+/// F17.
 #[tokio::test]
 async fn a_group_follows_the_topics_that_match() {
     let (_broker, client) = cluster(&["orders-a", "orders-b", "other", "my-orders-x"]).await;
@@ -83,6 +84,7 @@ async fn without_a_group_every_partition_that_matches_is_read() {
     check_topics_come_and_go(client.consumer().assign_pattern("orders-(a|b|c)"), &client).await;
 }
 
+/// F9.
 #[tokio::test]
 async fn a_topic_that_appears_is_read_from_its_first_record_even_under_latest() {
     let (_broker, client) = cluster(&["orders-a"]).await;

@@ -83,6 +83,7 @@ async fn what_asking_for_the_next_would_finish_is_no_stream() {
     assert_eq!(once.next().await.expect("open").expect("no error").offset(), 0);
 }
 
+/// Fault 52.
 #[tokio::test]
 async fn a_partition_that_nobody_reads_stops_no_other() {
     let (_broker, client) = cluster(3, 400).await;

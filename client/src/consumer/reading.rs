@@ -212,19 +212,16 @@ mod tests {
         bytes.freeze()
     }
 
-    /// The offsets that a reader of committed records sees, from an offset on, when these are said to be aborted: pairs of
-    /// producer and first offset.
-    fn check(log: &[Entry], from: i64, aborted: &[(i64, i64)], seen: &[i64]) {
-        let mut all = BytesMut::new();
-        log.iter().for_each(|entry| all.extend_from_slice(&encode(*entry)));
+    /// A reader of committed records, from an offset on, when these are said to be aborted: pairs of producer and first
+    /// offset.
+    fn reader(records: Bytes, from: i64, aborted: &[(i64, i64)]) -> Reading {
         let listed = |(producer_id, first_offset): &(i64, i64)| AbortedTransaction {
             producer_id: *producer_id,
             first_offset: *first_offset,
         };
-        let partition = TopicPartition { topic: "t".into(), partition: 0 };
         let chunk = Chunk {
-            partition,
-            records: all.freeze(),
+            partition: TopicPartition { topic: "t".into(), partition: 0 },
+            records,
             from,
             end: Some(i64::MAX),
             aborted: aborted.iter().map(listed).collect(),
@@ -234,16 +231,36 @@ mod tests {
         };
         let config =
             ConsumerConfig { isolation_level: IsolationLevel::ReadCommitted, ..ConsumerConfig::default() };
-        let mut reading = Reading::new(chunk, Arc::new(config));
-        let mut decompressor = Decompressor::new();
-        let mut found = Vec::new();
-        while reading.next_open(&mut decompressor).unwrap() {
-            let record = reading.open.as_mut().unwrap().next().unwrap().unwrap();
-            found.push(record.offset);
-        }
-        assert_eq!(found, seen, "aborted: {aborted:?}");
+        Reading::new(chunk, Arc::new(config))
     }
 
+    /// The offsets that come out, and the error that ends them.
+    fn read(mut reading: Reading) -> (Vec<i64>, Option<String>) {
+        let (mut decompressor, mut found) = (Decompressor::new(), Vec::new());
+        loop {
+            let next = match reading.next_open(&mut decompressor) {
+                Ok(false) => return (found, None),
+                Ok(true) => reading.open.as_mut().unwrap().next(),
+                Err(error) => return (found, Some(error.to_string())),
+            };
+            match next {
+                Ok(record) => found.push(record.unwrap().offset),
+                Err(cause) => {
+                    let error = corrupt(&reading.chunk.partition, &cause);
+                    return (found, Some(error.to_string()));
+                }
+            }
+        }
+    }
+
+    fn check(log: &[Entry], from: i64, aborted: &[(i64, i64)], seen: &[i64]) {
+        let mut all = BytesMut::new();
+        log.iter().for_each(|entry| all.extend_from_slice(&encode(*entry)));
+        let (found, error) = read(reader(all.freeze(), from, aborted));
+        assert_eq!((&*found, error), (seen, None), "aborted: {aborted:?}");
+    }
+
+    /// S7, F15: transactions of several producers, one in the other.
     #[test]
     fn aborted_records_do_not_come_out_and_committed_ones_do() {
         let log = [Data(0, 1), Data(2, 2), Plain(4, 3), Abort(6, 1), Commit(7, 2), Data(8, 1), Commit(10, 1)];
@@ -251,6 +268,7 @@ mod tests {
         check(&log, 0, &[], &[0, 1, 2, 3, 4, 5, 8, 9]);
     }
 
+    /// Fault 39, B7, F15.
     #[test]
     fn the_order_of_the_aborted_list_and_what_it_repeats_do_not_matter() {
         let log = [Data(0, 1), Data(2, 2), Abort(4, 2), Data(5, 2), Abort(7, 1), Commit(8, 2), Data(9, 1)];
@@ -260,6 +278,7 @@ mod tests {
         }
     }
 
+    /// S7, F15: the marker comes in a later chunk than its records.
     #[test]
     fn a_transaction_whose_records_lie_before_the_chunk_does_not_swallow_the_next() {
         let log = [Abort(10, 1), Data(11, 1), Commit(13, 1)];
@@ -273,6 +292,7 @@ mod tests {
         check(&log, 1, &[], &[1, 2, 3, 5, 6]);
     }
 
+    /// Faults 39 and 40: also a transaction in the list that the log does not have.
     #[test]
     fn a_second_marker_and_a_marker_of_nobody_change_nothing() {
         let log = [Data(0, 1), Abort(2, 1), Abort(3, 1), Abort(4, 9), Data(5, 1), Data(7, 1), Abort(9, 1)];
@@ -285,11 +305,52 @@ mod tests {
         check(&log, 0, &[(1, 0)], &[2, 3]);
     }
 
+    /// Fault 40.
     #[test]
     fn control_records_of_an_unknown_kind_or_version_end_nothing() {
         for key in [&[0, 0, 0, 9][..], &[0, 7, 0, 5], &[0xff, 0xff, 0, 0], &[0], &[]] {
             let log = [Data(0, 1), Control(2, key), Data(4, 1), Abort(6, 1), Data(7, 1)];
             check(&log, 0, &[(1, 0)], &[7, 8]);
         }
+    }
+
+    /// Fault 47: nothing of a damaged batch comes out, and nothing behind it; its error names where it is.
+    #[test]
+    fn a_batch_with_a_wrong_checksum_ends_the_chunk_with_its_place() {
+        for damaged_byte in 17..encode(Plain(2, 3)).len() {
+            let mut damaged = encode(Plain(2, 3)).to_vec();
+            damaged[damaged_byte] ^= 0x10;
+            let all = [encode(Plain(0, 3)).to_vec(), damaged, encode(Plain(4, 3)).to_vec()].concat();
+            let (found, error) = read(reader(all.into(), 0, &[]));
+            assert_eq!(found, [0, 1], "byte {damaged_byte}");
+            let error = error.expect("damage is told");
+            assert!(error.contains("t-0") && error.contains("offset 2"), "{error}");
+        }
+    }
+
+    /// Fault 48: a log that was begun by an old broker has old messages in front of batches.
+    #[test]
+    fn old_messages_and_batches_are_read_from_one_chunk() {
+        // Of magic 0, at offsets 0 and 1: a key and a value, and neither of them.
+        let first = b"\0\0\0\0\0\0\0\0\0\0\0\x12\x99\xe8\x73\x70\0\0\0\0\0\x01k\0\0\0\x03old";
+        let second = b"\0\0\0\0\0\0\0\x01\0\0\0\x0e\xa7\xec\x68\x03\0\0\xff\xff\xff\xff\xff\xff\xff\xff";
+        let all = [&first[..], second, &encode(Plain(2, 3))].concat();
+        assert_eq!(read(reader(all.into(), 0, &[])), (vec![0, 1, 2, 3], None));
+    }
+
+    /// F12: what lies in front of a record that cannot be read comes out, and nothing is passed over without a word.
+    #[test]
+    fn a_record_that_cannot_be_read_takes_none_in_front_of_it_along() {
+        let mut builder = BatchBuilder::new(BytesMut::new(), 0);
+        for _ in 0..3 {
+            builder.append(0, None, Some(b"value"), &[]).unwrap();
+        }
+        let (mut bytes, parts) = builder.into_parts();
+        // The number of headers of the last one: a checksum that holds says nothing of what a producer has written.
+        *bytes.last_mut().unwrap() = 1;
+        stamp(&mut bytes, &Stamp { base_offset: 7, ..parts }).unwrap();
+        let (found, error) = read(reader(bytes.freeze(), 0, &[]));
+        assert_eq!(found, [7, 8]);
+        assert!(error.as_ref().is_some_and(|error| error.contains("t-0")), "{error:?}");
     }
 }

@@ -80,6 +80,7 @@ mod tests {
         assert!(acks.done.is_empty());
     }
 
+    /// Fault 67, F2.
     #[test]
     fn in_any_order_no_more_is_done_than_the_first_open_record_allows() {
         for seed in 0..300 {

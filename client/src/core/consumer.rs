@@ -282,7 +282,10 @@ impl Consumer {
         for node in &response.node_endpoints {
             self.cluster.learn_node(now, node.node_id, &node.host, node.port, node.rack.clone());
         }
-        for fetched in self.fetch.answered(now, link, response, &mut self.positions, &self.cluster) {
+        let in_vain = self.fetch.in_vain(link, response);
+        let answered = self.fetch.answered(now, link, response, &mut self.positions, &self.cluster);
+        in_vain.iter().for_each(|partition| self.retry_later(now, partition));
+        for fetched in answered {
             let Some(position) = self.positions.get_mut(&fetched.partition) else { continue };
             if fetched.answer.error_code.is_ok() {
                 position.attempts = 0;

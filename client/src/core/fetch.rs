@@ -285,6 +285,15 @@ impl Fetch {
         leases
     }
 
+    /// What was asked for in vain, though the request said everything: the answer as a whole is an error, and a new session
+    /// will not mend it. To be asked before the answer is taken in.
+    pub(crate) fn in_vain(&self, link: Link, response: &FetchResponse) -> Vec<TopicPartition> {
+        let broker = self.brokers.get(&link.node).filter(|_| !response.error_code.is_ok());
+        let whole = broker.filter(|broker| link.lane == Lane::Aside || broker.session.is_new());
+        let out = whole.and_then(|broker| broker.out(link.lane));
+        out.map_or_else(Vec::new, |out| out.leases.keys().cloned().collect())
+    }
+
     /// What an answer says of the partitions whose position it still concerns.
     pub(crate) fn answered<'a>(
         &mut self,

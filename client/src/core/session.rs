@@ -62,6 +62,11 @@ impl Session {
         Difference { session_id, session_epoch, topics, forgotten }
     }
 
+    /// Whether the last request said everything, or the next one will.
+    pub(crate) fn is_new(&self) -> bool {
+        self.epoch == 0
+    }
+
     /// The broker has taken the request in.
     pub(crate) fn accepted(&mut self, session_id: i32) {
         if session_id == 0 {
@@ -130,6 +135,7 @@ mod tests {
         assert_eq!(said(&session.ask(wanted(&[(1, 8), (2, 0)]))), (9, 2, vec![2], vec![0]));
     }
 
+    /// Fault 49.
     #[test]
     fn after_an_error_everything_is_said_again() {
         let mut session = Session::default();
@@ -139,6 +145,7 @@ mod tests {
         assert_eq!(said(&session.ask(wanted(&[(0, 5)]))), (0, 0, vec![0], vec![]));
     }
 
+    /// Fault 49.
     #[test]
     fn the_epoch_wraps_to_one() {
         let mut session = Session { id: 9, epoch: i32::MAX, known: BTreeMap::new() };

@@ -119,6 +119,7 @@ pub(super) async fn members_come_and_go_without_a_gap(backend: &Backend) -> Resu
 }
 
 /// The same where each member draws a protocol of its own: the group changes from one to the other and back.
+/// Fault 69.
 pub(super) async fn members_of_both_protocols_come_and_go(backend: &Backend) -> Result<(), Failure> {
     come_and_go_alone(backend, None).await
 }

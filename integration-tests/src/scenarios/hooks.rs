@@ -335,6 +335,7 @@ impl RebalanceHooks for Odd {
 
 /// A hook that panics, fails, hangs or closes holds nothing up for longer than it may, and one that seeks decides what comes
 /// first, with and without a group.
+/// Fault 63.
 pub(super) async fn a_hook_does_no_harm_and_has_its_way(backend: &Backend) -> Result<(), Failure> {
     let topic = backend.topic("odd", 2).await?;
     let client = backend.client().build()?;

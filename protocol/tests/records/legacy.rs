@@ -14,6 +14,7 @@ const GZIP_WRAPPER: &str = "000000000000000c 00000054 37267add 01 01 00000000000
     1f8b080000000000020363608003a9b72f159b1961bc1420664c0412ccf979a950312620964cb8e2f611ae2aea3f1080149594e70300
     84c17bcc4b000000";
 
+/// Fault 48.
 #[test]
 fn bare_messages_of_magic_0_are_read() {
     let set: Bytes = hex(BARE).into();
@@ -28,6 +29,7 @@ fn bare_messages_of_magic_0_are_read() {
     assert_eq!(found[1].header().last_offset(), 6);
 }
 
+/// Fault 48.
 #[test]
 fn a_wrapper_of_magic_1_gives_its_messages_their_offsets() {
     let batch = Batch::parse(hex(GZIP_WRAPPER).into()).unwrap();

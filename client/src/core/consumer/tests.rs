@@ -1,6 +1,7 @@
 //! A consumer's machine, answer by answer: what it asks for, from where, and when again.
 
 mod budget;
+mod faults;
 mod standing;
 
 use bytes::BytesMut;
@@ -276,6 +277,7 @@ fn a_long_poll_takes_over_what_is_asked_for_aside() {
     assert_eq!(desk.expect_fetch(FETCH), (vec![(0, 3), (1, 0)], 500));
 }
 
+/// L4.
 #[test]
 fn an_idle_consumer_sends_two_requests_a_second() {
     let mut desk = one_of_three_polled();
@@ -311,6 +313,7 @@ fn an_idle_consumer_sends_two_requests_a_second() {
 
 // Waits.
 
+/// L4.
 #[test]
 fn a_partition_that_is_refused_again_and_again_is_asked_for_less_and_less() {
     let mut desk = Desk::new(reading(1));
@@ -338,6 +341,7 @@ fn a_partition_that_is_refused_again_and_again_is_asked_for_less_and_less() {
 
 // Positions that are lost.
 
+/// Fault 42: without a reset that is allowed.
 #[test]
 fn a_position_out_of_range_is_reported_after_what_was_fetched_before() {
     let mut desk = Desk::new(reading(1));
@@ -371,6 +375,7 @@ fn recreated(config: ConsumerConfig) -> Desk {
     desk
 }
 
+/// F16.
 #[test]
 fn a_topic_that_was_created_again_is_not_read_from_the_old_position() {
     let mut desk = recreated(reading(1));
@@ -393,6 +398,7 @@ fn a_topic_that_was_created_again_is_read_as_the_reset_says() {
     assert!(forgotten.iter().all(|id| *id == Uuid(7)), "{forgotten:?}");
 }
 
+/// F16.
 #[test]
 fn what_was_finished_of_a_topic_is_not_committed_to_the_one_created_again() {
     let config = ConsumerConfig { on_out_of_range: Reset::Earliest, ..committing(1) };
@@ -422,6 +428,7 @@ fn taken_up(config: ConsumerConfig) -> Desk {
     desk
 }
 
+/// B10, F14.
 #[test]
 fn a_commit_of_an_older_leader_is_confirmed_before_it_is_read_from() {
     let mut desk = taken_up(committing(1));
@@ -438,6 +445,7 @@ fn a_commit_of_the_leader_of_now_needs_no_confirmation() {
     assert_eq!(desk.expect_fetch(FETCH).0, [(0, 40)]);
 }
 
+/// Fault 44.
 #[test]
 fn a_leader_that_knows_nothing_of_the_epoch_proves_no_loss() {
     let mut desk = taken_up(committing(1));
@@ -463,6 +471,7 @@ fn a_refused_question_is_asked_again_after_a_wait() {
     assert_eq!(desk.expect_question(), (6, 3));
 }
 
+/// Fault 43, F14.
 #[test]
 fn a_log_that_was_cut_off_is_an_error() {
     let mut desk = taken_up(committing(1));
@@ -474,6 +483,7 @@ fn a_log_that_was_cut_off_is_an_error() {
     assert_eq!(desk.machine.commit(desk.now, None).unwrap(), None);
 }
 
+/// Fault 43.
 #[test]
 fn a_log_that_was_cut_off_is_read_on_from_there_if_resets_are_allowed() {
     let mut desk = taken_up(ConsumerConfig { on_out_of_range: Reset::Earliest, ..committing(1) });
@@ -481,6 +491,7 @@ fn a_log_that_was_cut_off_is_read_on_from_there_if_resets_are_allowed() {
     assert_eq!(desk.expect_fetch(FETCH).0, [(0, 30)]);
 }
 
+/// Faults 42 and 43, F14.
 #[test]
 fn a_new_leader_confirms_what_is_read_and_what_it_cut_off_comes_again() {
     let mut desk = Desk::new(ConsumerConfig { on_out_of_range: Reset::Earliest, ..reading(1) });
@@ -571,6 +582,7 @@ fn a_time_is_looked_up_after_the_end_so_that_nothing_new_is_passed_over() {
     assert_eq!(desk.machine.positions[&partition].place, Place::At(40));
 }
 
+/// B6.
 #[test]
 fn an_end_that_comes_late_is_not_taken_for_the_time() {
     let mut desk = Desk::new(reading(1));

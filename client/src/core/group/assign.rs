@@ -196,6 +196,7 @@ mod tests {
         check(Assignor::CooperativeSticky, &members, &[("t", 5)], "a: t0 t2 t4\nb: t1 t3");
     }
 
+    /// F11.
     #[test]
     fn sticky_withholds_what_moves_until_its_owner_has_given_it_up() {
         let before = [member("a", "t", &["t0", "t1", "t2", "t3"], 1), member("b", "t", &[], -1)];
@@ -216,12 +217,14 @@ mod tests {
         check(Assignor::CooperativeSticky, &members, &[("t", 6)], "a: t0 t1 t4\nb: t2 t3 t5");
     }
 
+    /// Fault 56.
     #[test]
     fn the_newest_claim_wins() {
         let members = [member("a", "t", &["t0", "t1"], 3), member("b", "t", &["t0", "t2"], 4)];
         check(Assignor::CooperativeSticky, &members, &[("t", 4)], "a: t1 t3\nb: t0 t2");
     }
 
+    /// Fault 56.
     #[test]
     fn two_claims_of_one_generation_are_both_void_and_both_have_to_give_up() {
         let members = [member("a", "t", &["t0", "t1"], 4), member("b", "t", &["t0", "t2"], 4)];
@@ -241,6 +244,7 @@ mod tests {
     }
 
     /// Groups that grow, shrink and change what they read, by chance: each rebalance is followed to its end as members do it.
+    /// Fault 56, F11.
     #[test]
     fn sticky_never_gives_a_partition_to_two_and_ends_balanced() {
         for seed in 0..300 {

@@ -28,6 +28,7 @@ fn a_new_member_gets_its_id_first_and_leads_alone() {
     assert_eq!((&*identity.group, &*identity.member_id, identity.generation), ("g", "me", 1));
 }
 
+/// F11.
 #[test]
 fn a_cooperative_member_gives_up_only_what_moves_and_joins_again_without_it() {
     let mut scene = Scene::new(cooperative());
@@ -70,6 +71,7 @@ fn an_eager_member_gives_everything_up_before_it_joins_again() {
     assert_eq!(scene.events(), ["assign 0 2"]);
 }
 
+/// Fault 53: heartbeats wait for no other request.
 #[test]
 fn heartbeats_take_the_other_lane_while_a_join_waits() {
     let mut scene = Scene::new(cooperative());
@@ -96,6 +98,7 @@ fn heartbeats_take_the_other_lane_while_a_join_waits() {
     assert_eq!(scene.group.identity().map(|it| it.generation), Some(2));
 }
 
+/// F10.
 #[test]
 fn a_member_that_hears_nothing_stops_before_its_session_is_over() {
     let mut scene = Scene::new(cooperative());
@@ -323,6 +326,7 @@ fn a_leader_waits_for_the_metadata_of_all_topics_but_not_for_ever() {
     assert_eq!((share_of(&request, "me"), share_of(&request, "you")), ("0 2".into(), "1 3".into()));
 }
 
+/// F17.
 #[test]
 fn a_leader_joins_again_when_partitions_are_added() {
     let mut scene = Scene::new(cooperative());
@@ -355,6 +359,7 @@ fn a_share_of_what_was_not_asked_for_is_refused() {
     assert_eq!(scene.events(), ["assign 2"]);
 }
 
+/// Fault 53.
 #[test]
 fn who_does_not_poll_is_out_until_he_does() {
     let mut scene = Scene::new(cooperative());
@@ -396,6 +401,7 @@ fn a_dynamic_member_leaves_and_a_late_answer_does_not_bring_it_back() {
     assert_eq!(scene.events(), [""; 0]);
 }
 
+/// Fault 68.
 #[test]
 fn leaving_does_not_wait_for_an_answer_that_will_not_come() {
     let mut scene = Scene::new(cooperative());

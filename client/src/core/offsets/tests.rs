@@ -124,6 +124,7 @@ fn an_offset_is_found_with_its_leader_epoch() {
     assert_eq!(scene.next(CONTROL_1), None);
 }
 
+/// Faults 64 and 65, F7: with a question that wants stable offsets.
 #[test]
 fn what_an_answer_leaves_out_or_cannot_say_yet_is_asked_again() {
     if planted(Defect::ErrorIsNoOffset) {
@@ -141,6 +142,7 @@ fn what_an_answer_leaves_out_or_cannot_say_yet_is_asked_again() {
     assert_eq!(expect_look_up(&mut scene), [1, 2]);
 }
 
+/// Fault 65, B8.
 #[test]
 fn an_error_is_never_no_offset() {
     fn check(code: ErrorCode, expected: &[&str]) {
@@ -168,6 +170,7 @@ fn an_error_is_never_no_offset() {
     check(ErrorCode(999), &["Broker"]);
 }
 
+/// B6.
 #[test]
 fn an_answer_for_an_earlier_holding_says_nothing_of_the_next() {
     let mut scene = Scene::new(cooperative());
@@ -196,6 +199,7 @@ fn a_lost_look_up_is_sent_again() {
 
 // Commits.
 
+/// Fault 66, F5.
 #[test]
 fn commits_go_one_at_a_time_and_those_that_wait_become_one() {
     let mut scene = member();
@@ -225,6 +229,7 @@ fn a_call_waits_for_what_earlier_calls_have_sent() {
     assert_eq!(result(&mut scene, all), done());
 }
 
+/// Fault 66, F5.
 #[test]
 fn a_refused_commit_never_replaces_a_newer_one() {
     let mut scene = member();
@@ -239,6 +244,7 @@ fn a_refused_commit_never_replaces_a_newer_one() {
     assert_eq!((result(&mut scene, first), result(&mut scene, second)), (done(), done()));
 }
 
+/// Fault 66.
 #[test]
 fn the_committed_offset_does_not_move_back_while_a_partition_is_held() {
     let mut scene = member();
@@ -269,6 +275,7 @@ fn a_lost_commit_is_sent_again_and_so_is_what_an_answer_leaves_out() {
     assert_eq!(result(&mut scene, id), done());
 }
 
+/// Fault 54, B9, F4.
 #[test]
 fn what_is_forgotten_is_not_committed_and_the_call_says_so() {
     let mut scene = member();
@@ -308,6 +315,7 @@ fn a_commit_that_crosses_a_rebalance_goes_out_under_the_next_generation_for_what
     assert_eq!(result(&mut scene, id), Some(Ok("superseded 0".into())));
 }
 
+/// Fault 55: whatever asks for the commit.
 #[test]
 fn nothing_is_committed_between_two_generations() {
     let mut scene = member();
@@ -323,6 +331,7 @@ fn nothing_is_committed_between_two_generations() {
     assert_eq!(expect_commit(&mut scene), (2, vec![(0, 10)]));
 }
 
+/// Fault 54, B9.
 #[test]
 fn a_member_that_is_none_any_more_commits_nothing_and_finds_out_at_once() {
     let mut scene = member();
@@ -411,7 +420,26 @@ fn the_end_of_the_membership_resolves_everything() {
     assert_eq!(result(&mut scene, id), Some(Ok("superseded 0".into())));
 }
 
+/// Fault 70, F10: a process stands still for longer than its session, with a commit on its way and another one waiting.
+#[test]
+fn a_member_that_stood_still_too_long_commits_nothing_more_and_joins_again() {
+    let mut scene = member();
+    let out = commit(&mut scene, &[(0, 10)]);
+    expect_commit(&mut scene);
+    let waiting = commit(&mut scene, &[(0, 20), (1, 5)]);
+    scene.pass(seconds(50));
+    assert_eq!(scene.events(), ["lost 0 1"]);
+    scene.offsets.forget(partitions(&[0, 1]));
+    assert_eq!(result(&mut scene, out), Some(Ok("superseded 0".into())));
+    assert_eq!(result(&mut scene, waiting), Some(Ok("superseded 0 1".into())));
+    scene.answer(CONTROL_1, committed(&[(0, ErrorCode::UNKNOWN_MEMBER_ID)]));
+    scene.pass(seconds(1));
+    scene.follow(GROUP_1, 3, &[0]);
+    assert_eq!(scene.next(CONTROL_1), None, "nothing of it is sent under the next generation");
+}
+
 /// Commits, answers and losses in any order: what the coordinator has never moves back, and everything is resolved.
+/// Fault 66, F5.
 #[test]
 fn whatever_happens_on_the_way_the_committed_offset_only_grows() {
     for seed in 0..200 {

@@ -41,6 +41,7 @@ fn fetch(desk: &mut Desk) -> Option<usize> {
     Some(most)
 }
 
+/// Fault 52, L3.
 #[test]
 fn a_thousand_partitions_stay_within_the_budget_whatever_the_application_holds() {
     let mut desk = a_thousand_behind();

@@ -18,6 +18,7 @@ fn earliest(config: ConsumerConfig) -> ConsumerConfig {
 
 // Positions (P4, F8, F16).
 
+/// Fault 42, F8.
 #[test]
 fn records_that_retention_took_are_told_to_the_offset() {
     let mut desk = Desk::new(earliest(reading(1)));
@@ -57,6 +58,7 @@ fn a_position_that_no_reset_may_mend_is_told_beside_its_error() {
     );
 }
 
+/// B6.
 #[test]
 fn a_seek_meanwhile_makes_a_reset_moot() {
     let mut desk = Desk::new(earliest(reading(1)));
@@ -68,6 +70,7 @@ fn a_seek_meanwhile_makes_a_reset_moot() {
     assert_eq!(events(&mut desk), []);
 }
 
+/// Fault 43, F14.
 #[test]
 fn a_truncated_log_tells_what_is_no_longer_in_it() {
     let mut desk = taken_up(earliest(committing(1)));
@@ -90,6 +93,7 @@ fn a_start_without_a_commit_is_told() {
     assert_eq!(events(&mut desk), [moved(None, 7, None, PositionCause::NoCommit)]);
 }
 
+/// F9.
 #[test]
 fn a_new_partition_is_read_from_its_first_record_even_under_latest() {
     let mut desk = Desk::new(ConsumerConfig { on_no_commit: Reset::Latest, ..committing(1) });

@@ -418,6 +418,7 @@ fn who_may_have_joined_leaves_and_who_has_not_does_not() {
     assert!(scene.group.has_left(), "its session ends by itself");
 }
 
+/// Fault 53.
 #[test]
 fn who_does_not_poll_is_out_until_he_does() {
     let mut scene = Scene::new(modern());
