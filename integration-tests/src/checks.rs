@@ -146,7 +146,7 @@ impl History {
         all - self.received_ids().len()
     }
 
-    /// S4, S5 and L1, for sends with any acks: nothing is there that nobody sent, or that is said not to be there.
+    /// S4, S5 (SEC13) and L1, for sends with any acks: nothing is there that nobody sent, or that is said not to be there.
     pub fn check_honesty(&self, log: &Log) -> Result<(), Failure> {
         self.check(log, false, false)
     }

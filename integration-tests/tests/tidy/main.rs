@@ -1,8 +1,9 @@
 //! Style as a test: what the rules of the house say that neither the compiler nor clippy checks.
 //!
-//! `rules` has the rules for Rust files, `source` reads them. Here are the walk through the repository, the rules about
+//! `rules` has the rules for Rust files, `source` reads them, `faults` knows which tests show what. Here are the walk through the repository, the rules about
 //! more than one file, and a planted offence for each rule, so that none of them can go blind.
 
+mod faults;
 mod rules;
 mod source;
 
@@ -72,6 +73,28 @@ fn every_rust_file_keeps_the_rules() {
     let is_test =
         |path: &str| path.contains("/tests/") || tests.iter().any(|module| path.starts_with(module));
     report(files.iter().flat_map(|(path, text)| rules::complaints(path, text, is_test(path))).collect());
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "what is shown by what is worth reading")]
+fn every_fault_is_shown_by_a_test() {
+    let files = files(".rs");
+    let tests = test_modules(&files);
+    let is_test =
+        |path: &str| path.contains("/tests/") || tests.iter().any(|module| path.starts_with(module));
+    let document = fs::read_to_string(root().join("docs/faults.md")).expect("docs/faults.md is there");
+    let document = faults::Document::read(&document);
+    assert!(
+        document.promised.len() > 190,
+        "only {} ids were found: the reader is broken",
+        document.promised.len()
+    );
+    let shown = faults::shown(&files, is_test);
+    for (id, tests) in &shown {
+        println!("{id}: {}", tests.join(", "));
+    }
+    println!("{} ids, of which {} are shown by no test yet", document.promised.len(), document.open.len());
+    report(document.complaints(&shown));
 }
 
 /// The files and folders of modules that are declared for tests alone, without their endings.
@@ -168,6 +191,51 @@ fn dependencies(manifest: &str) -> impl Iterator<Item = &str> {
 fn a_dependency_is_found_in_every_kind_of_section() {
     let manifest = "[package]\nname = \"a\"\n\n[dependencies]\n# why\nb.workspace = true\nc = \"1\"\n\n[dev-dependencies]\nd = { path = \"d\" }\n[lints]\ne = 1\n";
     assert_eq!(dependencies(manifest).collect::<Vec<_>>(), ["b", "c", "d"]);
+}
+
+/// The versions that have the fixes of published advisories.
+const FIXED: &[(&str, [u64; 3])] = &[
+    ("bytes", [1, 11, 1]),
+    ("lz4_flex", [0, 11, 6]),
+    ("rustls", [0, 23, 46]),
+    ("ruzstd", [0, 9, 1]),
+    ("tokio", [1, 54, 1]),
+    ("zstd", [0, 14, 3]),
+];
+
+/// A manifest asks for them itself, so that whoever builds without our lock file has them too.
+#[test]
+fn sec4_manifests_ask_for_crates_above_their_advisories() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml is there");
+    for (name, fixed) in FIXED {
+        let line = manifest.lines().find(|line| line.starts_with(&format!("{name} = ")));
+        let line = line.unwrap_or_else(|| panic!("the workspace does not name {name}"));
+        let version = line.split('"').nth(1).expect("a version");
+        let mut asked = version.split('.').map(|part| part.parse::<u64>().expect("a number"));
+        let asked = [(); 3].map(|()| asked.next().unwrap_or(0));
+        assert!(asked >= *fixed, "{line}: {fixed:?} has the fix of an advisory");
+    }
+}
+
+#[test]
+fn sec17_nothing_runs_while_our_crates_are_built() {
+    let scripts = files("build.rs").into_iter().map(|(path, _)| path).collect::<Vec<_>>();
+    assert_eq!(scripts, Vec::<String>::new(), "a build script runs on our users' machines");
+    let deny = fs::read_to_string(root().join("deny.toml")).expect("deny.toml is there");
+    for source in ["unknown-registry = \"deny\"", "unknown-git = \"deny\""] {
+        assert!(deny.contains(source), "deny.toml lacks {source}");
+    }
+}
+
+#[test]
+fn sec19_reports_have_an_address_and_a_time() {
+    let text = fs::read_to_string(root().join("SECURITY.md")).expect("SECURITY.md is there");
+    for promise in ["within a week", "What is trusted", "Only the latest release gets fixes"] {
+        assert!(
+            text.split_whitespace().collect::<Vec<_>>().join(" ").contains(promise),
+            "SECURITY.md lacks: {promise}"
+        );
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ pub enum Choose {
     Version(i32),
 }
 
-/// A format whose records name their schema in a registry, byte for byte as Confluent's serializers write them.
+/// A format whose records name their schema in a registry, framed as those of Confluent's serializers.
 ///
 /// ```no_run
 /// # #[derive(serde::Serialize)]
