@@ -10,7 +10,9 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+use bytes::Bytes;
 use ottla_protocol::records::Headers;
+use ottla_protocol::wire::Str;
 use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind, Outcome};
@@ -148,28 +150,40 @@ pub struct Encoded<'a> {
     pub part: Part,
     /// The encoding, all of it.
     pub bytes: &'a [u8],
-    headers: Headers<'a>,
+    pub(crate) headers: HeadersOf<'a>,
+}
+
+/// The headers of a record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HeadersOf<'a> {
+    /// Of one on loan, as its batch has them.
+    Lent(Headers<'a>),
+    /// Of one that keeps its own.
+    Owned(&'a [(Str, Option<Bytes>)]),
 }
 
 impl<'a> Encoded<'a> {
-    /// Of a record's key.
+    /// Of a record's key, without headers. What a consumer has read comes by [`Record::encoded`](crate::Record::encoded).
     pub fn key(topic: &'a str, bytes: &'a [u8]) -> Self {
-        Encoded { topic, part: Part::Key, bytes, headers: Headers::default() }
+        Encoded { topic, part: Part::Key, bytes, headers: HeadersOf::Owned(&[]) }
     }
 
-    /// Of a record's value.
+    /// Of a record's value, without headers.
     pub fn value(topic: &'a str, bytes: &'a [u8]) -> Self {
-        Encoded { topic, part: Part::Value, bytes, headers: Headers::default() }
-    }
-
-    /// Adds the headers of the record, as [`Record::headers`](crate::Record::headers) gives them.
-    pub fn with_headers(self, headers: Headers<'a>) -> Self {
-        Encoded { headers, ..self }
+        Encoded { topic, part: Part::Value, bytes, headers: HeadersOf::Owned(&[]) }
     }
 
     /// The value of the last header of this name, as Java's `lastHeader`.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.headers.filter(|header| header.key == name).last()?.value
+        match self.headers {
+            HeadersOf::Lent(mut headers) => {
+                headers.by_ref().filter(|header| header.key == name).last()?.value
+            }
+            HeadersOf::Owned(headers) => {
+                let (_, value) = headers.iter().rfind(|(key, _)| key.as_str() == name)?;
+                value.as_deref()
+            }
+        }
     }
 }
 

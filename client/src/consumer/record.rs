@@ -16,6 +16,7 @@ use crate::core::held::{Charge, Held};
 use crate::core::positions::Lease;
 use crate::driver::shared::Then;
 use crate::error::Error;
+use crate::format::{Encoded, HeadersOf, Part};
 
 /// A record on loan from a [`Consumer`](crate::Consumer), until the next is asked for. Nothing of it is copied.
 ///
@@ -88,6 +89,16 @@ impl<'a> Record<'a> {
     /// The headers, in order, read as they are asked for.
     pub fn headers(&self) -> Headers<'a> {
         self.inner.headers
+    }
+
+    /// The key or the value with its headers, as a format reads it; `None` where it is null.
+    pub fn encoded(&self, part: Part) -> Option<Encoded<'_>> {
+        let bytes = match part {
+            Part::Key => self.inner.key,
+            Part::Value => self.inner.value,
+        };
+        let headers = HeadersOf::Lent(self.inner.headers);
+        Some(Encoded { topic: self.topic(), part, bytes: bytes?, headers })
     }
 
     /// A copy that outlives the loan. It pins no fetched memory; its own counts in `fetch.buffer.bytes` until the record, its
@@ -260,6 +271,21 @@ impl OwnedRecord {
     /// The headers, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&Bytes>)> {
         self.headers.iter().map(|(key, value)| (key.as_str(), value.as_ref()))
+    }
+
+    /// The key or the value with its headers, as a format reads it; `None` where it is null.
+    pub fn encoded(&self, part: Part) -> Option<Encoded<'_>> {
+        let bytes = match part {
+            Part::Key => self.key.as_deref(),
+            Part::Value => self.value.as_deref(),
+        };
+        let headers = HeadersOf::Owned(&self.headers);
+        Some(Encoded { topic: &self.topic, part, bytes: bytes?, headers })
+    }
+
+    /// Whether it is finished by [`ack`](Self::ack): whether its consumer is built with [`Done::OnAck`].
+    pub fn wants_ack(&self) -> bool {
+        self.receipt.is_some()
     }
 
     /// Finishes this record, as [`Record::ack`] does. Of a consumer that finishes records in another way, or of a consumer

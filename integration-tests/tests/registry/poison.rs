@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ottla::format::Part;
-use ottla::{ErrorKind, Outcome, Payload};
+use ottla::{Client, Done, ErrorKind, Outcome, Payload, When};
 use ottla_serde::{
     Json, OnPoison, PoisonRecord, PoisonSink, Registered, Registry, Sinking, Text, Trouble, TypedError,
     TypedPayload, TypedReceive, TypedSend,
@@ -187,6 +187,55 @@ async fn a_schema_that_is_not_known_holds_its_own_partition_only() {
         }
     }
     assert_eq!(late, [0, 1, 2]);
+}
+
+/// C1: a record that waits for its schema is delivered in its turn, and what is not acknowledged in front of it stays so.
+#[tokio::test]
+async fn a_schema_that_is_not_known_finishes_nothing_that_is_not_acknowledged() {
+    let (broker, producer, _) = start().await;
+    let (fake, registry) = fake().await;
+    let topic = producer.topic("orders");
+    let orders = topic.typed::<str, Order>(Text, Registered::new(&registry, avro()));
+    let raw = |number: u8| {
+        let topic = &topic;
+        async move {
+            let payload = Payload { partition: Some(0), ..Payload::value(std::slice::from_ref(&number)) };
+            topic.send(payload).await.expect("it is written");
+        }
+    };
+    raw(0).await;
+    raw(1).await;
+    let order = order(2);
+    orders
+        .send(TypedPayload { partition: Some(0), ..TypedPayload::value(&order) })
+        .await
+        .expect("it is written");
+    raw(3).await;
+    fake.trouble(Trouble::Closes);
+    let reader = Registry::builder([fake.url()]).retries(0).build().expect("good settings");
+    let client = Client::builder().bootstrap(broker.bootstrap()).build().expect("good settings");
+    let consumer = client.consumer().group("g").assign([("orders", 0)]).finish_on(Done::OnAck);
+    let consumer = consumer.commit_when(When::Manual).build();
+    let either = Either(Registered::new(&reader, avro()));
+    let mut consumer = consumer.expect("good settings").typed::<String, Either>(Text, either);
+    let mut delivered = Vec::new();
+    while delivered.len() < 4 {
+        match consumer.recv().await {
+            Ok(record) => delivered.push(record.expect("not closed").record),
+            Err(TypedError::Fetch { offset: 2, .. }) => {
+                assert_eq!(delivered.len(), 2, "it waits in its place");
+                fake.trouble(None);
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(delivered.iter().map(ottla::OwnedRecord::offset).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    for (acked, committed) in [(2, 0), (0, 1), (1, 3), (3, 4)] {
+        assert!(delivered[acked].ack(), "{acked} is still held");
+        consumer.commit().await.expect("committed");
+        let found = broker.committed("g").get(&("orders".to_owned(), 0)).copied().unwrap_or(0);
+        assert_eq!(found, committed, "behind {acked}");
+    }
 }
 
 /// Reads one byte as it is, and all else by the registry.

@@ -1,9 +1,11 @@
 //! A consumer whose records are values.
 //!
-//! It owns the waiting for what a format has to fetch: the record's partition is set back to the record and paused meanwhile, so
-//! that the others go on and nothing is buffered here. Invariant: every record is delivered, or told as poison, in the order
-//! of its partition.
+//! It owns the waiting for what a format has to fetch: the record's partition is paused meanwhile, so that the others go on. It is set
+//! back to the record before, or the next `recv` would finish it; where records are finished by `ack` the record is kept here
+//! instead, since going back would forget what of the partition is not acknowledged yet. Invariant: every record is delivered, or
+//! told as poison, in the order of its partition.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ottla::format::{Decode, Encoded, FormatError, Later, Part};
-use ottla::{CloseOptions, CommitOutcome, Consumer, Control, Error, OwnedRecord, Record, SeekTo};
+use ottla::{CloseOptions, CommitOutcome, Consumer, Control, Error, OwnedRecord, SeekTo};
 
 use super::poison::{OnPoison, PoisonRecord};
 
@@ -85,6 +87,8 @@ pub struct TypedConsumer<K, V> {
     /// A record that its sink has not taken yet.
     poison: Option<PoisonRecord>,
     fetches: Vec<Fetch>,
+    /// Records to decode again whose partitions are paused: those that are finished by `ack`.
+    kept: VecDeque<OwnedRecord>,
 }
 
 struct Formats<K, V> {
@@ -94,9 +98,7 @@ struct Formats<K, V> {
 
 /// What the format of a record is fetching; the partition is paused until it has come.
 struct Fetch {
-    topic: String,
-    partition: i32,
-    offset: i64,
+    record: OwnedRecord,
     later: Later,
 }
 
@@ -109,10 +111,12 @@ impl<K, V> fmt::Debug for TypedConsumer<K, V> {
 /// What a look at a record has brought.
 enum Step<K, V> {
     Closed,
+    /// A record that was kept, whose partition is somebody else's now.
+    Gone,
     Record(TypedRecord<K, V>),
     Poison(PoisonRecord),
     Later(Fetch),
-    Fetched(Fetch, Result<(), FormatError>),
+    Fetched(OwnedRecord, Result<(), FormatError>),
     Failed(Error),
 }
 
@@ -120,7 +124,8 @@ impl<K, V> TypedConsumer<K, V> {
     /// A consumer with formats that are chosen at run time.
     pub fn new(consumer: Consumer, key: Arc<dyn Decode<K>>, value: Arc<dyn Decode<V>>) -> Self {
         let formats = Formats { key, value };
-        Self { consumer, formats, on_poison: OnPoison::Fail, poison: None, fetches: Vec::new() }
+        let (poison, fetches, kept) = (None, Vec::new(), VecDeque::new());
+        Self { consumer, formats, on_poison: OnPoison::Fail, poison, fetches, kept }
     }
 
     /// What becomes of records that cannot be decoded; the default is [`OnPoison::Fail`].
@@ -143,15 +148,21 @@ impl<K, V> TypedConsumer<K, V> {
                 Step::Closed => return Ok(None),
                 Step::Record(record) => return Ok(Some(record)),
                 Step::Failed(error) => return Err(error.into()),
-                Step::Later(fetch) => self.set_back(fetch).await,
-                Step::Fetched(fetch, result) => {
-                    let Fetch { topic, partition, offset, .. } = fetch;
-                    // A partition that is gone needs nothing.
-                    let _ = self.consumer.control().resume(&topic, partition).await;
+                Step::Later(fetch) => self.hold(fetch).await,
+                Step::Fetched(record, result) => {
+                    let (topic, partition, offset) =
+                        (record.topic().to_owned(), record.partition(), record.offset());
+                    if record.wants_ack() {
+                        self.kept.push_back(record);
+                    } else {
+                        // A partition that is gone needs nothing.
+                        let _ = self.consumer.control().resume(&topic, partition).await;
+                    }
                     if let Err(error) = result {
                         return Err(TypedError::Fetch { topic, partition, offset, error });
                     }
                 }
+                Step::Gone => {}
                 Step::Poison(poison) => match &self.on_poison {
                     OnPoison::Fail => return Err(TypedError::Poison(Box::new(poison))),
                     OnPoison::Skip(event) => {
@@ -201,14 +212,24 @@ impl<K, V> TypedConsumer<K, V> {
     }
 
     async fn step(&mut self) -> Step<K, V> {
+        if let Some(record) = self.kept.pop_front() {
+            return self.look_again(record).await;
+        }
         let Self { consumer, formats, fetches, .. } = self;
         let mut record = pin!(consumer.recv());
         poll_fn(|context| {
-            if let Poll::Ready((fetch, result)) = poll_fetches(fetches, context) {
-                return Poll::Ready(Step::Fetched(fetch, result));
+            if let Poll::Ready((record, result)) = poll_fetches(fetches, context) {
+                return Poll::Ready(Step::Fetched(record, result));
             }
             record.as_mut().poll(context).map(|record| match record {
-                Ok(Some(record)) => formats.decode(&record),
+                Ok(Some(record)) => {
+                    match formats.decode(record.encoded(Part::Key), record.encoded(Part::Value)) {
+                        Ok((key, value)) => {
+                            Step::Record(TypedRecord { record: record.to_owned(), key, value })
+                        }
+                        Err((part, error)) => refused(record.to_owned(), part, error),
+                    }
+                }
                 Ok(None) => Step::Closed,
                 Err(error) => Step::Failed(error),
             })
@@ -216,13 +237,31 @@ impl<K, V> TypedConsumer<K, V> {
         .await
     }
 
+    /// Decodes a record that was kept; its partition goes on, unless something is lacking still.
+    async fn look_again(&mut self, record: OwnedRecord) -> Step<K, V> {
+        let decoded = self.formats.decode(record.encoded(Part::Key), record.encoded(Part::Value));
+        let (topic, partition) = (record.topic().to_owned(), record.partition());
+        let step = match decoded {
+            Ok((key, value)) => Step::Record(TypedRecord { record, key, value }),
+            Err((part, error)) => refused(record, part, error),
+        };
+        let goes_on = !matches!(step, Step::Later(_));
+        if goes_on && self.consumer.control().resume(&topic, partition).await.is_err() {
+            return Step::Gone;
+        }
+        step
+    }
+
     /// Lets a partition wait in front of a record.
-    async fn set_back(&mut self, fetch: Fetch) {
-        let (control, Fetch { topic, partition, offset, .. }) = (self.consumer.control(), &fetch);
+    async fn hold(&mut self, fetch: Fetch) {
+        let (control, record) = (self.consumer.control(), &fetch.record);
+        let (topic, partition) = (record.topic(), record.partition());
+        let back = match record.wants_ack() {
+            true => Ok(()),
+            false => control.seek(topic, partition, SeekTo::Offset(record.offset())).await,
+        };
         // A partition that is gone is somebody else's to read.
-        if control.seek(topic, *partition, SeekTo::Offset(*offset)).await.is_ok()
-            && control.pause(topic, *partition).await.is_ok()
-        {
+        if back.is_ok() && control.pause(topic, partition).await.is_ok() {
             self.fetches.push(fetch);
         }
     }
@@ -231,41 +270,30 @@ impl<K, V> TypedConsumer<K, V> {
 fn poll_fetches(
     fetches: &mut Vec<Fetch>,
     context: &mut Context<'_>,
-) -> Poll<(Fetch, Result<(), FormatError>)> {
+) -> Poll<(OwnedRecord, Result<(), FormatError>)> {
     for at in 0..fetches.len() {
         if let Poll::Ready(result) = fetches[at].later.as_mut().poll(context) {
-            return Poll::Ready((fetches.swap_remove(at), result));
+            return Poll::Ready((fetches.swap_remove(at).record, result));
         }
     }
     Poll::Pending
 }
 
+/// Key and value, or which of them is refused and why.
+type Decoded<K, V> = Result<(Option<K>, Option<V>), (Part, FormatError)>;
+
 impl<K, V> Formats<K, V> {
-    fn decode(&self, record: &Record<'_>) -> Step<K, V> {
-        let (topic, headers) = (record.topic(), record.headers());
-        let key = record.key().map(|bytes| self.key.decode(Encoded::key(topic, bytes).with_headers(headers)));
-        let key = match key.transpose() {
-            Ok(key) => key,
-            Err(error) => return refused(record, Part::Key, error),
-        };
-        let value =
-            record.value().map(|bytes| self.value.decode(Encoded::value(topic, bytes).with_headers(headers)));
-        match value.transpose() {
-            Ok(value) => Step::Record(TypedRecord { record: record.to_owned(), key, value }),
-            Err(error) => refused(record, Part::Value, error),
-        }
+    fn decode(&self, key: Option<Encoded<'_>>, value: Option<Encoded<'_>>) -> Decoded<K, V> {
+        let key = key.map(|key| self.key.decode(key)).transpose();
+        let value = value.map(|value| self.value.decode(value));
+        Ok((key.map_err(|e| (Part::Key, e))?, value.transpose().map_err(|e| (Part::Value, e))?))
     }
 }
 
 #[cold]
-fn refused<K, V>(record: &Record<'_>, part: Part, mut error: FormatError) -> Step<K, V> {
+fn refused<K, V>(record: OwnedRecord, part: Part, mut error: FormatError) -> Step<K, V> {
     match error.take_later() {
-        Some(later) => Step::Later(Fetch {
-            topic: record.topic().to_owned(),
-            partition: record.partition(),
-            offset: record.offset(),
-            later,
-        }),
-        None => Step::Poison(PoisonRecord { record: record.to_owned(), part, error }),
+        Some(later) => Step::Later(Fetch { record, later }),
+        None => Step::Poison(PoisonRecord { record, part, error }),
     }
 }
